@@ -1,0 +1,4 @@
+//! (being built)
+pub mod batch;
+pub mod epochs;
+pub mod producers;
