@@ -5,6 +5,10 @@
 //! with [`Controller::on_image`] before the request is answered. Nothing here may decide outside the one task that
 //! owns the decisions.
 
+pub mod apply;
 pub mod image;
+pub mod placement;
+pub mod record;
+pub mod topics;
 
 pub use image::{BrokerEndpoint, BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
