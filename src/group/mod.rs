@@ -1,1 +1,4 @@
-//! (being built)
+//! Groups: who consumes together, and how far they have come.
+
+pub mod classic;
+pub mod records;
