@@ -1,0 +1,185 @@
+//! The broker under test: `TARGET=host:port`, or the `ottla` binary, started once for the whole test process.
+//!
+//! A broker that the tests start must never outlive them, however they end: a small shell stands between, reads a pipe
+//! that only the test process holds, and kills the broker and removes its data when that pipe closes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use crate::client::Client;
+
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+// $0 is the directory; the rest is the broker's command line.
+const GUARD: &str = r#""$@" & echo "pid $!"; cat >/dev/null; kill -9 $!; wait; rm -rf "$0""#;
+
+/// What the tests give every broker they start; `kafka.sh` gives Apache Kafka the same.
+const SETTINGS: &[(&str, &str)] = &[
+    ("node.id", "1"),
+    ("num.partitions", "1"),
+    ("auto.create.topics.enable", "true"),
+    ("offsets.topic.replication.factor", "1"),
+    ("offsets.topic.num.partitions", "8"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("ottla.http.listener", ""),
+];
+
+/// A broker to test.
+pub struct Broker {
+    address: String,
+    process: Option<Guarded>,
+}
+
+struct Guarded {
+    pid: u32,
+    // Its stdin is the pipe that keeps the broker alive.
+    _guard: Child,
+}
+
+/// The broker that all tests share.
+pub fn shared() -> &'static Broker {
+    static SHARED: OnceLock<Broker> = OnceLock::new();
+    SHARED.get_or_init(|| match std::env::var("TARGET") {
+        Ok(address) => Broker { address, process: None },
+        Err(_) => Broker::start(&[]),
+    })
+}
+
+/// A connection to the shared broker.
+pub async fn connect() -> Client {
+    shared().connect().await
+}
+
+/// A broker of the test's own with these settings; `None`, said in a line, when the tests run against `TARGET`.
+pub fn own(settings: &[(&str, &str)]) -> Option<Broker> {
+    if std::env::var_os("TARGET").is_some() {
+        eprintln!("skipped: needs a broker of its own with {settings:?}, and TARGET is set");
+        return None;
+    }
+    Some(Broker::start(settings))
+}
+
+impl Broker {
+    /// Starts the `ottla` binary on a free port of the loopback, its data in a directory of its own.
+    pub fn start(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::Builder::new().prefix("ottla-conformance-").tempdir().expect("a directory").keep();
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(GUARD).arg(&directory).arg(binary());
+        let own = [
+            ("listeners", format!("PLAINTEXT://{address}")),
+            ("log.dirs", directory.join("data").display().to_string()),
+        ];
+        let given = SETTINGS.iter().chain(settings).map(|(key, value)| format!("{key}={value}"));
+        for setting in given.chain(own.iter().map(|(key, value)| format!("{key}={value}"))) {
+            command.arg("--override").arg(setting);
+        }
+        let mut guard = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the broker");
+        let lines = lines_of(&mut guard);
+        let pid = await_start(&lines);
+        drain(lines);
+        Self { address, process: Some(Guarded { pid, _guard: guard }) }
+    }
+
+    /// A new connection.
+    pub async fn connect(&self) -> Client {
+        Client::connect(&self.address).await
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The host that clients are told.
+    pub fn host(&self) -> &str {
+        self.address.rsplit_once(':').expect("host:port").0
+    }
+
+    /// The port that clients are told.
+    pub fn port(&self) -> i32 {
+        self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("host:port")
+    }
+
+    /// Resident memory in KiB; `None` for a broker that these tests did not start.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let pid = self.process.as_ref()?.pid;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the broker lives");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+}
+
+/// OTTLA_BIN, or the release build that stands beside this test's own executable.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("OTTLA_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("a target directory");
+    let path = profile.join("ottla");
+    assert!(path.exists(), "{} is not there: cargo build --release -p ottla, or set OTTLA_BIN or TARGET", path.display());
+    path
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+// Both outputs in one stream of lines. The channel is bounded, and a full one only makes the broker's log wait.
+fn lines_of(guard: &mut Child) -> Receiver<String> {
+    let (sender, receiver) = sync_channel(1_000);
+    let outputs: [Box<dyn Read + Send>; 2] =
+        [Box::new(guard.stdout.take().expect("stdout")), Box::new(guard.stderr.take().expect("stderr"))];
+    for output in outputs {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+fn await_start(lines: &Receiver<String>) -> u32 {
+    let mut seen = Vec::new();
+    let mut pid = None;
+    while let Ok(line) = lines.recv_timeout(START_PATIENCE) {
+        if let Some(number) = line.strip_prefix("pid ") {
+            pid = number.parse().ok();
+        }
+        if line.contains("Kafka Server started") {
+            return pid.expect("the guard says the pid first");
+        }
+        seen.push(line);
+    }
+    panic!("the broker did not start:\n{}", seen.join("\n"));
+}
+
+// The broker's log goes to the file OTTLA_TEST_LOG when that is set.
+fn drain(lines: Receiver<String>) {
+    let log = std::env::var_os("OTTLA_TEST_LOG")
+        .map(|path| std::fs::OpenOptions::new().create(true).append(true).open(path).expect("OTTLA_TEST_LOG"));
+    std::thread::spawn(move || {
+        for line in lines {
+            if let Some(mut log) = log.as_ref() {
+                use std::io::Write;
+                writeln!(log, "{line}").expect("write OTTLA_TEST_LOG");
+            }
+        }
+    });
+}
