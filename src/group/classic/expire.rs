@@ -20,6 +20,20 @@ impl ClassicGroup {
         effects
     }
 
+    /// The group was read off the log: every session starts now. A group that has outgrown `group.max.size` is
+    /// rebalanced, so that it shrinks.
+    pub fn loaded(&mut self, now: Now, rules: &Rules) -> Effects {
+        let mut effects = Effects::default();
+        let ids: Vec<_> = self.members.keys().cloned().collect();
+        for id in &ids {
+            self.touch(now, id, &mut effects);
+        }
+        if ids.len() > rules.max_members {
+            self.prepare_rebalance(now, &mut effects, None);
+        }
+        effects
+    }
+
     /// When [`ClassicGroup::expire`] has something to do, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Tick> {
         let sessions = self.members.values().filter_map(|member| member.deadline);

@@ -315,7 +315,7 @@ impl ClassicGroup {
                 self.answer_join(&id, reply, effects);
             }
             Err(code) => {
-                let reply = JoinReply::refused(super::assign::append_code(code), "".into());
+                let reply = JoinReply::refused(super::append_code(code), "".into());
                 self.answer_join(&id, reply, effects);
                 self.remove(&id);
                 let old = Member { awaiting_join: None, awaiting_sync: None, ..replacement.old };

@@ -24,7 +24,7 @@ use crate::error::ErrorCode;
 use crate::types::{Tick, Timestamp};
 
 pub use join::{JoinRequest, JoinedMember, JoinReply};
-pub use assign::{SyncReply, SyncRequest};
+pub use assign::{SyncReply, SyncRequest, append_code};
 pub use leave::{LeaveIdentity, LeaveResult};
 pub use member::{Member, Protocol};
 
@@ -364,15 +364,6 @@ impl ClassicGroup {
 impl Effects {
     fn wake_at(&mut self, at: Tick) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
-    }
-
-    /// Adds what follows from another event, after this one's.
-    fn absorb(&mut self, other: Self) {
-        self.answers.extend(other.answers);
-        self.writes.extend(other.writes);
-        if let Some(at) = other.wake {
-            self.wake_at(at);
-        }
     }
 }
 
