@@ -5,4 +5,11 @@
 //! here knows a socket, a clock or a topic.
 
 pub mod compress;
+pub mod fetch;
+pub mod frame;
+pub mod guard;
+pub mod message;
+pub mod produce;
+mod reader;
 pub mod records;
+mod writer;
