@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::listeners::{Endpoint, Listener};
+use super::checks;
+use super::key::Value;
+use super::listeners::{self, Endpoint, Listener};
+use super::notices::{self, Notice};
+use super::settings::Settings;
+use super::table;
+use super::values::{FromValue, Values};
 use crate::types::NodeId;
 
 /// `ottla.produce.validate`: how far a compressed batch is looked into before it is stored.
@@ -24,6 +30,71 @@ pub enum LogFormat {
     Json,
 }
 
+impl FromValue for ProduceValidation {
+    fn from_value(value: Option<Value>) -> Result<Self, Option<Value>> {
+        match String::from_value(value)?.as_str() {
+            "fast" => Ok(Self::Fast),
+            "full" => Ok(Self::Full),
+            other => Err(Some(Value::Text(other.to_owned()))),
+        }
+    }
+}
+
+impl FromValue for LogFormat {
+    fn from_value(value: Option<Value>) -> Result<Self, Option<Value>> {
+        match String::from_value(value)?.as_str() {
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            other => Err(Some(Value::Text(other.to_owned()))),
+        }
+    }
+}
+
+/// What the configuration must know of the machine. Read once by [`super::source`], so that the rest stays pure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Machine {
+    /// Its name, advertised by a listener on every interface that has no advertised address.
+    pub hostname: String,
+    /// Memory that the process may use, by the smaller of the machine's and its control group's.
+    pub memory_bytes: u64,
+    /// True when the kernel grants no more memory than there is (`vm.overcommit_memory=2`) or address space is limited.
+    pub strict_memory: bool,
+}
+
+impl Default for Machine {
+    /// A machine of which nothing is known.
+    fn default() -> Self {
+        Self { hostname: "localhost".to_owned(), memory_bytes: 1 << 30, strict_memory: false }
+    }
+}
+
+/// A configuration that holds together, and what its owner should be told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: BrokerConfig,
+    /// To be logged once tracing is up.
+    pub notices: Vec<Notice>,
+}
+
+/// From texts to a configuration. Every fault is one sentence that names the key, the value and what is allowed;
+/// faults of single keys hide those of several keys together, which would only repeat them.
+pub fn resolve(settings: &Settings, machine: &Machine) -> Result<Loaded, Vec<String>> {
+    let values = Values::parse(settings.iter().map(|(key, setting)| (key, setting.text.as_str())))?;
+    let mut errors = notices::refused(&values);
+    errors.extend(checks::check(&values));
+    let network = listeners::resolve(&values, settings, machine).unwrap_or_else(|faults| {
+        errors.extend(faults);
+        listeners::Network::default()
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let config = BrokerConfig::assemble(&values, settings, network, machine);
+    let notices = notices::collect(settings, &values, &config, machine);
+    Ok(Loaded { config, notices })
+}
+
 macro_rules! broker_config {
     ($($field:ident: $type:ty,)*) => {
         /// The broker's configuration: one field per key of Kafka's, dots as underscores, and what follows from several
@@ -41,12 +112,31 @@ macro_rules! broker_config {
             pub node_id: NodeId,
             /// The name of the listener that brokers use among themselves.
             pub inter_broker_listener: String,
-            /// `cluster.id` or the environment's `CLUSTER_ID`; without it a new store makes its own.
-            pub cluster_id: Option<String>,
             /// `max.connections.per.ip.overrides`: address or host name to limit.
             pub max_connections_per_ip_overrides: BTreeMap<String, i32>,
-            /// Every key that was set, by its name, as it was written.
+            /// `queued.max.request.bytes`, or a quarter of the memory up to 256 MiB; not positive: no limit.
+            pub queued_max_request_bytes: i64,
+            /// Every key of the table that was set, as it was written; secrets are left out.
             pub explicit: BTreeMap<String, String>,
+        }
+
+        impl BrokerConfig {
+            fn assemble(values: &Values, settings: &Settings, network: listeners::Network, machine: &Machine) -> Self {
+                Self {
+                    $($field: values.read(&stringify!($field).replace('_', ".")),)*
+                    listeners: network.listeners,
+                    advertised_listeners: network.advertised,
+                    log_dirs: checks::log_dirs(values),
+                    node_id: checks::node_id(values),
+                    inter_broker_listener: network.inter_broker,
+                    max_connections_per_ip_overrides: checks::connection_overrides(values).unwrap_or_default(),
+                    queued_max_request_bytes: queued_max_request_bytes(values, machine),
+                    explicit: explicit(settings),
+                }
+            }
+
+            #[cfg(test)]
+            pub(super) const FIELDS: &[&str] = &[$(stringify!($field)),*];
         }
     };
 }
@@ -54,6 +144,7 @@ macro_rules! broker_config {
 broker_config! {
     auto_create_topics_enable: bool,
     broker_rack: Option<String>,
+    cluster_id: Option<String>,
     connections_max_idle_ms: i64,
     controller_listener_names: Vec<String>,
     default_replication_factor: i32,
@@ -91,7 +182,6 @@ broker_config! {
     process_roles: Vec<String>,
     producer_id_expiration_check_interval_ms: i32,
     producer_id_expiration_ms: i32,
-    queued_max_request_bytes: i64,
     queued_max_requests: i32,
     request_timeout_ms: i32,
     socket_listen_backlog_size: i32,
@@ -110,4 +200,29 @@ impl BrokerConfig {
     pub fn advertised(&self, listener_name: &str) -> Option<&Endpoint> {
         self.advertised_listeners.iter().find(|endpoint| &*endpoint.listener_name == listener_name)
     }
+}
+
+impl Default for BrokerConfig {
+    /// What a broker without any configuration has.
+    fn default() -> Self {
+        resolve(&Settings::default(), &Machine::default()).expect("the defaults hold together").config
+    }
+}
+
+/// Kafka's default is no limit, which lets declared lengths take all memory: ours is on.
+fn queued_max_request_bytes(values: &Values, machine: &Machine) -> i64 {
+    const CAP: u64 = 256 << 20;
+    if values.is_set("queued.max.request.bytes") {
+        return values.read("queued.max.request.bytes");
+    }
+    let share = i64::try_from((machine.memory_bytes / 4).min(CAP)).expect("256 MiB fit");
+    share.max(values.read("socket.request.max.bytes"))
+}
+
+fn explicit(settings: &Settings) -> BTreeMap<String, String> {
+    settings
+        .iter()
+        .filter(|(name, _)| table::broker_keys().get(name).is_some_and(|key| !key.sensitive()))
+        .map(|(name, setting)| (name.to_owned(), setting.text.clone()))
+        .collect()
 }

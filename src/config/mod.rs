@@ -7,9 +7,21 @@
 //! without effect in this version is named in a warning when it is set.
 
 mod broker;
+mod checks;
+mod key;
 mod listeners;
-mod topic_config;
+mod notices;
+mod settings;
+pub mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+pub mod topic;
+mod values;
 
-pub use broker::{BrokerConfig, LogFormat, ProduceValidation};
+pub use broker::{BrokerConfig, Loaded, LogFormat, Machine, ProduceValidation, resolve};
+pub use key::Kind;
 pub use listeners::{Endpoint, Listener, SecurityProtocol};
-pub use topic_config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
+pub use notices::Notice;
+pub use settings::{Origin, Setting, Settings};
+pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
