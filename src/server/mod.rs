@@ -48,11 +48,6 @@ pub type Service = Arc<dyn Fn(&mut RequestContext, Bytes) -> Result<Call, Discon
 const SWEEP_MS: u64 = 1_000;
 /// How long accepting rests when the system has no more sockets.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// The most that `queued.max.request.bytes` is by itself.
-const BUDGET_MOST: u64 = 256 << 20;
-/// The least, so that a large request fits into a small machine.
-const BUDGET_LEAST: u64 = 16 << 20;
-
 /// What connections obey.
 struct Settings {
     max_request_bytes: usize,
@@ -141,23 +136,9 @@ impl Server {
     }
 }
 
-/// `queued.max.request.bytes`; unset (Kafka: unlimited), a quarter of the memory within bounds.
+/// `queued.max.request.bytes`; not positive is no limit.
 fn budget_bytes(configured: i64) -> usize {
-    let bytes = match u64::try_from(configured) {
-        Ok(bytes) if bytes > 0 => bytes,
-        _ => (memory_bytes().unwrap_or(u64::MAX) / 4).clamp(BUDGET_LEAST, BUDGET_MOST),
-    };
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// The memory of the machine, or of the container where that is less.
-fn memory_bytes() -> Option<u64> {
-    let of_container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    let of_machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-    });
-    [of_container, of_machine].into_iter().flatten().min()
+    usize::try_from(configured).ok().filter(|bytes| *bytes > 0).unwrap_or(usize::MAX)
 }
 
 /// The addresses of an override of `max.connections.per.ip`.
