@@ -4,7 +4,17 @@
 //! does.
 
 mod api_versions;
+mod coordinator;
+mod describe;
+mod fetch;
+mod fetch_sessions;
 mod idempotence;
+mod list_offsets;
+mod membership;
 mod metadata;
+mod offset_for_leader_epoch;
+mod offsets;
 mod produce;
 mod produce_refused;
+mod rebalance;
+mod topics;
