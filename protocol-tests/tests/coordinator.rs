@@ -143,7 +143,7 @@ async fn a_stable_group_is_described_with_its_members_at_every_version() {
     for version in apis::versions(DESCRIBE) {
         let group = describe(&mut client, version, &member.group).await;
         assert_eq!(group.error_code, code::NONE);
-        assert_eq!(group.error_message.as_deref(), if version >= 6 { None } else { Some("") }, "v{version}");
+        assert_eq!(group.error_message, None);
         assert_eq!((group.group_state.as_str(), group.protocol_type.as_str()), ("Stable", CONSUMER));
         assert_eq!(group.protocol_data.as_str(), "range");
         let described = &group.members[0];
@@ -152,7 +152,7 @@ async fn a_stable_group_is_described_with_its_members_at_every_version() {
         assert_eq!(described.client_id.as_str(), CLIENT_ID);
         // As Java prints an address.
         assert_eq!(described.client_host.as_str(), "/127.0.0.1");
-        assert_eq!(&described.member_metadata[..], b"wants only");
+        assert_eq!(described.member_metadata, member.subscription());
         assert_eq!(&described.member_assignment[..], b"all of it");
     }
 }
@@ -211,7 +211,7 @@ async fn a_groups_authorized_operations_are_told_when_asked_for() {
             .with_groups(vec![member.group_id()])
             .with_include_authorized_operations(true);
         let response = client.call(version, &request).await;
-        assert_eq!(response.groups[0].authorized_operations, 0b1_1101_0100_1000 & 0b1101_0100_1000, "v{version}");
+        assert_eq!(response.groups[0].authorized_operations, 0b1101_0100_1000, "v{version}");
     }
 }
 

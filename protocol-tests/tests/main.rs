@@ -10,6 +10,7 @@ mod fetch;
 mod fetch_sessions;
 mod idempotence;
 mod list_offsets;
+mod malformed;
 mod membership;
 mod metadata;
 mod offset_for_leader_epoch;

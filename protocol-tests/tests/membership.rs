@@ -30,7 +30,7 @@ async fn every_version_joins_syncs_beats_and_leaves() {
         assert_eq!(joined.members.len(), 1, "the leader is told of all");
         assert_eq!(joined.members[0].member_id, joined.member_id);
         assert_eq!(joined.members[0].group_instance_id, None);
-        assert_eq!(&joined.members[0].metadata[..], b"wants work");
+        assert_eq!(joined.members[0].metadata, member.subscription());
 
         let sync_version = version.min(*apis::versions(SYNC).end());
         let synced = member.sync(&mut client, sync_version, &[(&member.id, "all")]).await;
@@ -107,13 +107,15 @@ async fn impossible_joins_are_refused_at_every_version() {
         }
         let code = join_with(&mut client, version, |request| request.member_id = text("stranger")).await;
         assert_eq!(code, code::UNKNOWN_MEMBER_ID, "v{version}");
-        // Before the session timeout is looked at.
+        let code = join_with(&mut client, version, |request| request.protocols.clear()).await;
+        assert_eq!(code, code::INCONSISTENT_GROUP_PROTOCOL, "v{version}");
+        // The session timeout is looked at first.
         let code = join_with(&mut client, version, |request| {
             request.protocols.clear();
             request.session_timeout_ms = 0;
         })
         .await;
-        assert_eq!(code, code::INCONSISTENT_GROUP_PROTOCOL, "v{version}");
+        assert_eq!(code, code::INVALID_SESSION_TIMEOUT, "v{version}");
         let code = join_with(&mut client, version, |request| request.protocol_type = text("")).await;
         assert_eq!(code, code::INCONSISTENT_GROUP_PROTOCOL, "v{version}");
     }
@@ -206,7 +208,7 @@ async fn a_sync_that_names_another_protocol_is_inconsistent() {
         assert_eq!(client.call(5, &request).await.error_code, code::INCONSISTENT_GROUP_PROTOCOL);
     }
     // KIP-559: version 5 must name both.
-    let unnamed = SyncGroupRequest { protocol_type: None, protocol_name: None, ..member.sync_request(5, &[]) };
+    let unnamed = member.sync_request(5, &[]).with_protocol_type(None).with_protocol_name(None);
     assert_eq!(client.call(5, &unnamed).await.error_code, code::INCONSISTENT_GROUP_PROTOCOL);
 }
 
