@@ -1,1 +1,30 @@
-//! (being built)
+//! The bundle that handlers are given: handles to the rooms below, and no logic.
+//!
+//! It must stay small: a handler that needs something new asks a room for it.
+
+use std::sync::Arc;
+
+use crate::api::RequestContext;
+use crate::config::{BrokerConfig, Endpoint};
+use crate::metrics::Metrics;
+use crate::types::NodeId;
+
+/// What a handler may reach.
+pub struct Broker {
+    /// The configuration, with the ports that the sockets really have.
+    pub config: Arc<BrokerConfig>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Broker {
+    /// Where the client of this request is to find this broker: the advertised address of the listener that it asked.
+    pub fn endpoint_for(&self, context: &RequestContext) -> &Endpoint {
+        self.config.advertised(&context.listener).expect("every listener has an advertised endpoint")
+    }
+
+    /// The cluster's id and this node's.
+    pub fn identity(&self) -> (Arc<str>, NodeId) {
+        (self.config.cluster_id.as_deref().unwrap_or_default().into(), self.config.node_id)
+    }
+}

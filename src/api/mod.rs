@@ -1,1 +1,218 @@
-//! (being built)
+//! What the wire can ask: one table, one file per API.
+//!
+//! A row says the key, the versions and the handler; dispatch, ApiVersions, metric labels and the fuzz corpus all follow
+//! from it, so what is advertised is what is served. An API that is not there has no row. A handler always answers, and
+//! does everything that must happen in arrival order before it returns: the future that it may return only waits.
+
+mod api_versions;
+mod context;
+mod frame;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kafka_protocol::protocol::HeaderVersion;
+
+use crate::broker::Broker;
+use crate::error::Disconnect;
+use crate::wire::frame::{RequestHeader, api_of};
+use crate::wire::message::{FromWire, ToWire};
+
+pub use context::{ANONYMOUS, RequestContext};
+pub use frame::Frame;
+
+/// What a handler does with a request.
+pub enum Reply<T> {
+    /// Here is the answer.
+    Now(T),
+    /// The request has taken effect in its order; the answer comes when this is done. It is polled when all earlier
+    /// requests of the connection have been answered.
+    Later(BoxFuture<'static, T>),
+    /// As [`Reply::Later`], and the connection starts no further request before it is answered.
+    Barrier(BoxFuture<'static, T>),
+    /// Nothing is sent: Produce with acks=0.
+    Silent,
+    /// The connection is closed after the earlier answers have been sent.
+    Close(Disconnect),
+}
+
+impl<T: Send + 'static> Reply<T> {
+    /// An answer that is waited for.
+    pub fn later(answer: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::Later(answer.boxed())
+    }
+
+    /// An answer that later requests of the connection wait for.
+    pub fn barrier(answer: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::Barrier(answer.boxed())
+    }
+
+    /// The same reply with its answer transformed.
+    pub fn map<U>(self, transform: impl FnOnce(T) -> U + Send + 'static) -> Reply<U> {
+        match self {
+            Self::Now(answer) => Reply::Now(transform(answer)),
+            Self::Later(answer) => Reply::Later(answer.map(transform).boxed()),
+            Self::Barrier(answer) => Reply::Barrier(answer.map(transform).boxed()),
+            Self::Silent => Reply::Silent,
+            Self::Close(reason) => Reply::Close(reason),
+        }
+    }
+}
+
+impl<T> From<T> for Reply<T> {
+    fn from(answer: T) -> Self {
+        Self::Now(answer)
+    }
+}
+
+/// One API of the table.
+pub struct Row {
+    /// The API key.
+    pub key: i16,
+    /// The API's name, as Kafka's `ApiKeys` writes it.
+    pub name: &'static str,
+    /// The versions that are served.
+    pub versions: RangeInclusive<i16>,
+    /// The least version that ApiVersions advertises; below `versions` where clients break on a raised floor.
+    pub advertised_from: i16,
+    header_version: fn(i16) -> i16,
+    serve: fn(&Arc<Broker>, &RequestContext, Bytes) -> Reply<Frame>,
+}
+
+impl Row {
+    /// True when the headers of this version end with tagged fields.
+    pub fn is_flexible(&self, version: i16) -> bool {
+        (self.header_version)(version) >= 2
+    }
+}
+
+/// Each row: key, the crate's request type (its headers and the API's name), versions, the least version advertised where
+/// that is another one, and the handler in one of two forms. `typed`: `fn(&Arc<Broker>, &RequestContext, XRequest) ->
+/// Reply<XResponse>`, where both are anything that [`FromWire`] and [`ToWire`] know (`Newer<X>` too). `bytes`, with a codec
+/// of ours: `fn(&Arc<Broker>, &RequestContext, Bytes) -> Reply<Frame>`, from the request's body to the response's.
+macro_rules! apis {
+    ($($key:literal $request:ident $min:literal ..= $max:literal $(advertised from $from:literal)?, $form:ident $handler:path;)*) => {
+        /// Every API that is served, by ascending key.
+        pub static TABLE: &[Row] = &[$(Row {
+            key: $key,
+            name: api_name(stringify!($request)),
+            versions: $min..=$max,
+            advertised_from: apis!(@from $min $(, $from)?),
+            header_version: <kafka_protocol::messages::$request as HeaderVersion>::header_version,
+            serve: apis!(@$form $handler),
+        },)*];
+
+        #[cfg(test)]
+        const KEYS: &[(i16, i16)] = &[$(($key, <kafka_protocol::messages::$request as kafka_protocol::protocol::Request>::KEY),)*];
+    };
+    (@from $min:literal) => { $min };
+    (@from $min:literal, $from:literal) => { $from };
+    (@bytes $handler:path) => { $handler };
+    (@typed $handler:path) => {
+        |broker, context, body| typed(context, body, |request| $handler(broker, context, request))
+    };
+}
+
+apis! {
+    18 ApiVersionsRequest 0..=5, bytes api_versions::serve;
+}
+
+const fn api_name(request: &'static str) -> &'static str {
+    request.split_at(request.len() - "Request".len()).0
+}
+
+/// The key of ApiVersions, the one API that answers a version it does not know.
+pub const API_VERSIONS: i16 = 18;
+
+/// A request that was started.
+pub struct Call {
+    /// The row's place in [`TABLE`].
+    pub row: usize,
+    /// Which API.
+    pub api_key: i16,
+    /// In which version.
+    pub api_version: i16,
+    /// The client's number for the request.
+    pub correlation_id: i32,
+    /// Whether headers of this version end with tagged fields.
+    pub flexible: bool,
+    /// What the handler made of it.
+    pub reply: Reply<Frame>,
+}
+
+/// Starts the request in `frame` (without its length prefix), leaving its header in `context`. Everything that has an
+/// order has happened when this returns.
+pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes) -> Result<Call, Disconnect> {
+    let (api_key, api_version) = api_of(&frame)?;
+    let index = TABLE
+        .binary_search_by_key(&api_key, |row| row.key)
+        .map_err(|_| Disconnect(format!("unknown API key {api_key}").into()))?;
+    let row = &TABLE[index];
+    if !row.versions.contains(&api_version) && api_key != API_VERSIONS {
+        return Err(Disconnect(format!("unsupported version {api_version} of {}", row.name).into()));
+    }
+    let flexible = row.is_flexible(api_version);
+    let (header, body) = RequestHeader::split(frame, flexible)?;
+    context.api_key = api_key;
+    context.api_version = api_version;
+    context.correlation_id = header.correlation_id;
+    context.client_id = header.client_id;
+    let reply = (row.serve)(broker, context, body);
+    Ok(Call { row: index, api_key, api_version, correlation_id: context.correlation_id, flexible, reply })
+}
+
+/// Decodes, lets the handler answer, encodes.
+fn typed<Q: FromWire, A: ToWire + Send + 'static>(
+    context: &RequestContext,
+    body: Bytes,
+    handle: impl FnOnce(Q) -> Reply<A>,
+) -> Reply<Frame> {
+    let version = context.api_version;
+    match Q::from_wire(body, version) {
+        Ok(request) => handle(request).map(move |answer| answer.to_wire(version).into()),
+        Err(reason) => Reply::Close(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Key, name, least and greatest version of Kafka 4.3.1, greatest of 4.4.0.
+    fn kafka() -> BTreeMap<i16, (&'static str, i16, i16, i16)> {
+        let lines = include_str!("apis.tsv").lines().skip(1);
+        lines
+            .map(|line| line.split('\t').collect::<Vec<_>>())
+            .filter(|columns| !columns[2].is_empty())
+            .map(|columns| {
+                let number = |column: usize| columns[column].parse().expect("a number");
+                (number(0), (columns[1], number(2), number(3), number(8)))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_rows_are_kafkas() {
+        let kafka = kafka();
+        for row in TABLE {
+            let (name, least, greatest, newer) = kafka[&row.key];
+            // ApiVersions goes on to Kafka 4.4's version 5, which clients of 4.4 send first.
+            let greatest = if row.key == API_VERSIONS { newer } else { greatest };
+            assert_eq!((row.name, &row.versions), (name, &(least..=greatest)), "key {}", row.key);
+            // librdkafka before 2.11 takes a raised floor of Produce for "no compression" (KAFKA-18659).
+            let advertised_from = if row.key == 0 { 0 } else { least };
+            assert_eq!(row.advertised_from, advertised_from, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn the_rows_ascend_and_carry_their_requests_key() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].key < pair[1].key));
+        assert!(KEYS.iter().all(|(ours, theirs)| ours == theirs), "{KEYS:?}");
+    }
+}

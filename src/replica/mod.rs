@@ -1,1 +1,4 @@
-//! (being built)
+//! Shell. The partitions that this node holds.
+pub mod fetch_session;
+pub mod isr;
+pub mod wait;

@@ -1,0 +1,59 @@
+# Ottla. Plain `make` explains the targets. Everything is built in one profile (release), so that RocksDB is compiled once;
+# ccache and a target directory outside the checkout keep it for other clones, and nothing needs either.
+
+CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ottla
+# Outside the checkout when that can be written, else ./target.
+export CARGO_TARGET_DIR ?= $(shell mkdir -p "$(CACHE)/target" 2>/dev/null && [ -w "$(CACHE)/target" ] && echo "$(CACHE)/target" || echo "$(CURDIR)/target")
+export OTTLA_CACHE ?= $(CACHE)
+# The same words in every call: a build script runs again when they change.
+CCACHE := $(shell command -v ccache 2>/dev/null || true)
+ifneq ($(CCACHE),)
+export CC := ccache gcc
+export CXX := ccache g++
+endif
+export OTTLA_BIN := $(CARGO_TARGET_DIR)/release/ottla
+CARGO ?= cargo
+ARGS ?=
+
+.PHONY: help setup build run test check fix bench compat image-test
+help: ## what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## builds the broker (installs what is missing first)
+	@.ci/setup build
+	@$(MAKE) --no-print-directory compile
+.PHONY: compile
+compile:
+	$(CARGO) build --release --locked -p ottla
+
+run: build ## builds and starts a broker on localhost:9092, data in ./data (ARGS="FILE --override key=value")
+	$(OTTLA_BIN) $(ARGS)
+
+test: ## builds and runs all tests: units, properties, protocol conformance (TARGET=host:port: against that broker)
+	@.ci/setup test
+	@$(MAKE) --no-print-directory run-tests
+.PHONY: run-tests
+run-tests: compile
+	$(CARGO) test --release --locked --workspace $(ARGS)
+
+check: ## changes nothing: formatting, lints, architecture rules
+	@.ci/setup test
+	@$(MAKE) --no-print-directory run-check
+.PHONY: run-check
+run-check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+fix: ## formats, and applies what clippy can fix by itself
+	$(CARGO) fmt --all
+	$(CARGO) clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
+
+bench: ## Apache Kafka and Ottla side by side, figures as ratios (ARGS=store: the storage driver alone)
+	@.ci/setup compat
+	@$(MAKE) --no-print-directory compile
+	$(CARGO) run --release --locked -p ottla-bench --bin $(if $(ARGS),$(ARGS),compare)
+
+compat: ## real clients and Kafka's own tools against Ottla, a table (ARGS=fast: what CI runs)
+	@.ci/setup compat
+	@$(MAKE) --no-print-directory compile
+	$(CARGO) run --release --locked -p ottla-compat -- $(ARGS)

@@ -1,0 +1,279 @@
+import java.time.Duration;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.stream.*;
+import org.apache.kafka.clients.admin.*;
+import org.apache.kafka.clients.consumer.*;
+import org.apache.kafka.clients.producer.*;
+import org.apache.kafka.common.*;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.*;
+import org.apache.kafka.common.serialization.*;
+
+/** The scenarios of the Python clients, for Kafka's own Java client. Usage: Scenarios BOOTSTRAP (SCENARIO | list). */
+public class Scenarios {
+    static final Duration DEADLINE = Duration.ofSeconds(60);
+    static String bootstrap;
+
+    interface Scenario { void run() throws Exception; }
+
+    public static void main(String[] args) throws Exception {
+        bootstrap = args[0];
+        Map<String, Scenario> all = new LinkedHashMap<>();
+        all.put("codecs", Scenarios::codecs);
+        all.put("headers_and_nulls", Scenarios::headersAndNulls);
+        all.put("large", Scenarios::large);
+        all.put("too_large", Scenarios::tooLarge);
+        all.put("offsets", Scenarios::offsets);
+        all.put("group", Scenarios::group);
+        all.put("static_member", Scenarios::staticMember);
+        all.put("idempotent", Scenarios::idempotent);
+        all.put("auto_create", Scenarios::autoCreate);
+        all.put("admin", Scenarios::admin);
+        all.put("remade_while_read", Scenarios::remadeWhileRead);
+        if (args[1].equals("list")) {
+            all.keySet().forEach(System.out::println);
+            return;
+        }
+        all.get(args[1]).run();
+    }
+
+    static String name(String prefix) { return prefix + "-" + UUID.randomUUID(); }
+    static byte[] bytes(String s) { return s == null ? null : s.getBytes(); }
+    static void check(boolean ok, Object what) { if (!ok) throw new AssertionError(String.valueOf(what)); }
+
+    static Admin adminClient() { return Admin.create(Map.of("bootstrap.servers", bootstrap)); }
+
+    static void create(String topic, int partitions, Map<String, String> config) throws Exception {
+        try (Admin admin = adminClient()) {
+            admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(config))).all().get();
+        }
+    }
+
+    static KafkaProducer<byte[], byte[]> producer(Map<String, Object> more) {
+        Map<String, Object> conf = new HashMap<>(Map.of("bootstrap.servers", bootstrap, "acks", "all", "linger.ms", 5));
+        conf.putAll(more);
+        return new KafkaProducer<>(conf, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    static KafkaConsumer<byte[], byte[]> consumer(Map<String, Object> more) {
+        Map<String, Object> conf = new HashMap<>(Map.of(
+            "bootstrap.servers", bootstrap, "auto.offset.reset", "earliest", "enable.auto.commit", false));
+        conf.putAll(more);
+        return new KafkaConsumer<>(conf, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    static void send(String topic, int from, int to, Map<String, Object> conf) throws Exception {
+        try (var producer = producer(conf)) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (int i = from; i < to; i++) {
+                sent.add(producer.send(new ProducerRecord<>(topic, bytes("k" + i), bytes("" + i))));
+            }
+            for (var future : sent) future.get();
+        }
+    }
+
+    static List<ConsumerRecord<byte[], byte[]>> poll(KafkaConsumer<byte[], byte[]> consumer, int count) {
+        List<ConsumerRecord<byte[], byte[]>> got = new ArrayList<>();
+        long deadline = System.nanoTime() + DEADLINE.toNanos();
+        while (got.size() < count) {
+            check(System.nanoTime() < deadline, got.size() + " of " + count + " records");
+            consumer.poll(Duration.ofMillis(200)).forEach(got::add);
+        }
+        return got;
+    }
+
+    static List<ConsumerRecord<byte[], byte[]>> read(String topic, int count, long from) {
+        try (var consumer = consumer(Map.of())) {
+            TopicPartition partition = new TopicPartition(topic, 0);
+            consumer.assign(List.of(partition));
+            consumer.seek(partition, from);
+            return poll(consumer, count);
+        }
+    }
+
+    static String value(ConsumerRecord<byte[], byte[]> r) { return r.value() == null ? null : new String(r.value()); }
+
+    static void codecs() throws Exception {
+        for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+            String topic = name(codec);
+            create(topic, 1, Map.of());
+            send(topic, 0, 1000, Map.of("compression.type", codec));
+            var got = read(topic, 1000, 0);
+            for (int i = 0; i < 1000; i++) {
+                check(got.get(i).offset() == i && value(got.get(i)).equals("" + i), codec + " at " + i);
+            }
+        }
+    }
+
+    static void headersAndNulls() throws Exception {
+        String topic = name("nulls");
+        create(topic, 1, Map.of());
+        try (var producer = producer(Map.of())) {
+            producer.send(new ProducerRecord<>(topic, null, bytes("no key"))).get();
+            producer.send(new ProducerRecord<>(topic, bytes("no value"), null)).get();
+            var record = new ProducerRecord<>(topic, bytes(""), bytes(""));
+            record.headers().add("a", bytes("1")).add("a", bytes("2")).add("null", null);
+            producer.send(record).get();
+        }
+        var got = read(topic, 3, 0);
+        check(got.get(0).key() == null && value(got.get(0)).equals("no key"), "null key");
+        check(got.get(1).value() == null, "null value");
+        check(got.get(2).key().length == 0 && got.get(2).value().length == 0, "empty");
+        var headers = got.get(2).headers().toArray();
+        check(headers.length == 3 && new String(headers[1].value()).equals("2") && headers[2].value() == null, "headers");
+    }
+
+    static void large() throws Exception {
+        String topic = name("large");
+        create(topic, 1, Map.of());
+        byte[] value = new byte[1_000_000];
+        new Random(1).nextBytes(value);
+        try (var producer = producer(Map.of())) {
+            producer.send(new ProducerRecord<>(topic, value)).get();
+        }
+        check(Arrays.equals(read(topic, 1, 0).get(0).value(), value), "bytes differ");
+    }
+
+    static void tooLarge() throws Exception {
+        String topic = name("toolarge");
+        create(topic, 1, Map.of("max.message.bytes", "2000"));
+        try (var producer = producer(Map.of())) {
+            producer.send(new ProducerRecord<>(topic, new byte[5000])).get();
+            check(false, "accepted");
+        } catch (ExecutionException e) {
+            check(e.getCause() instanceof RecordTooLargeException, e.getCause());
+        }
+    }
+
+    static void offsets() throws Exception {
+        String topic = name("offsets");
+        create(topic, 1, Map.of());
+        long base = 1_700_000_000_000L;
+        try (var producer = producer(Map.of("compression.type", "lz4"))) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (int i = 0; i < 100; i++) {
+                sent.add(producer.send(new ProducerRecord<>(topic, null, base + 1000L * i, null, bytes("" + i))));
+            }
+            for (var future : sent) future.get();
+        }
+        TopicPartition partition = new TopicPartition(topic, 0);
+        try (var consumer = consumer(Map.of()); Admin admin = adminClient()) {
+            check(consumer.offsetsForTimes(Map.of(partition, base + 41_500)).get(partition).offset() == 42, "by time");
+            check(consumer.offsetsForTimes(Map.of(partition, base + 1_000_000)).get(partition) == null, "after the end");
+            check(consumer.endOffsets(List.of(partition)).get(partition) == 100, "end");
+            check(consumer.beginningOffsets(List.of(partition)).get(partition) == 0, "beginning");
+            var max = admin.listOffsets(Map.of(partition, OffsetSpec.maxTimestamp())).partitionResult(partition).get();
+            check(max.offset() == 99 && max.timestamp() == base + 99_000, "max timestamp " + max);
+        }
+        var got = read(topic, 10, 57);
+        check(got.get(0).offset() == 57 && got.get(0).timestamp() == base + 57_000, "seek");
+    }
+
+    static void group() throws Exception {
+        String topic = name("group"), id = name("g");
+        create(topic, 4, Map.of());
+        send(topic, 0, 400, Map.of());
+        Set<String> seen = new HashSet<>();
+        try (var a = consumer(Map.of("group.id", id, "session.timeout.ms", 6000))) {
+            a.subscribe(List.of(topic));
+            poll(a, 400).forEach(r -> seen.add(value(r)));
+            try (var b = consumer(Map.of("group.id", id))) {
+                b.subscribe(List.of(topic));
+                long deadline = System.nanoTime() + DEADLINE.toNanos();
+                while (a.assignment().size() != 2 || b.assignment().size() != 2) {
+                    check(System.nanoTime() < deadline, a.assignment() + " " + b.assignment());
+                    a.poll(Duration.ofMillis(100)).forEach(r -> seen.add(value(r)));
+                    b.poll(Duration.ofMillis(100)).forEach(r -> seen.add(value(r)));
+                }
+                a.commitSync();
+                b.commitSync();
+            }
+        }
+        check(seen.size() == 400, seen.size());
+        send(topic, 400, 500, Map.of());
+        try (var c = consumer(Map.of("group.id", id)); Admin admin = adminClient()) {
+            c.subscribe(List.of(topic));
+            var got = poll(c, 100);
+            check(got.stream().allMatch(r -> Integer.parseInt(value(r)) >= 400), "committed offsets were not kept");
+            c.commitSync();
+            check(admin.listConsumerGroupOffsets(id).partitionsToOffsetAndMetadata().get().values().stream()
+                .mapToLong(OffsetAndMetadata::offset).sum() == 500, "offsets");
+            var description = admin.describeConsumerGroups(List.of(id)).all().get().get(id);
+            check(description.members().size() == 1, description);
+            check(admin.listGroups().all().get().stream().anyMatch(g -> g.groupId().equals(id)), "listed");
+        }
+    }
+
+    static void staticMember() throws Exception {
+        String topic = name("static"), id = name("g");
+        create(topic, 2, Map.of());
+        send(topic, 0, 10, Map.of());
+        Map<String, Object> conf = Map.of("group.id", id, "group.instance.id", "one", "session.timeout.ms", 30000);
+        for (int round = 0; round < 2; round++) {
+            try (var consumer = consumer(conf); Admin admin = adminClient()) {
+                consumer.subscribe(List.of(topic));
+                poll(consumer, round == 0 ? 10 : 5);
+                consumer.commitSync();
+                var members = admin.describeConsumerGroups(List.of(id)).all().get().get(id).members();
+                check(members.size() == 1 && members.iterator().next().groupInstanceId().get().equals("one"), members);
+            }
+            send(topic, 0, 5, Map.of());
+        }
+    }
+
+    static void idempotent() throws Exception {
+        String topic = name("idempotent");
+        create(topic, 1, Map.of());
+        send(topic, 0, 20000, Map.of("enable.idempotence", true, "batch.size", 500));
+        var got = read(topic, 20000, 0);
+        for (int i = 0; i < got.size(); i++) check(value(got.get(i)).equals("" + i), "at " + i);
+    }
+
+    static void autoCreate() throws Exception {
+        String topic = name("auto");
+        send(topic, 0, 1, Map.of());
+        check(value(read(topic, 1, 0).get(0)).equals("0"), "value");
+    }
+
+    static void admin() throws Exception {
+        String topic = name("admin");
+        create(topic, 3, Map.of("retention.ms", "123456"));
+        try (Admin admin = adminClient()) {
+            check(admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size() == 3, "partitions");
+            ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+            Config config = admin.describeConfigs(List.of(resource)).all().get().get(resource);
+            check(config.get("retention.ms").value().equals("123456"), config.get("retention.ms"));
+            check(config.get("cleanup.policy").isDefault(), config.get("cleanup.policy"));
+            check(admin.describeCluster().nodes().get().size() == 1, "nodes");
+            try {
+                create(topic, 1, Map.of());
+                check(false, "created twice");
+            } catch (ExecutionException e) {
+                check(e.getCause() instanceof TopicExistsException, e.getCause());
+            }
+            admin.deleteTopics(List.of(topic)).all().get();
+            create(topic, 1, Map.of());
+        }
+        try (var consumer = consumer(Map.of())) {
+            TopicPartition partition = new TopicPartition(topic, 0);
+            check(consumer.endOffsets(List.of(partition)).get(partition) == 0, "a topic made again does not start empty");
+        }
+    }
+
+    static void remadeWhileRead() throws Exception {
+        String topic = name("remade");
+        create(topic, 1, Map.of());
+        send(topic, 0, 10, Map.of());
+        try (var consumer = consumer(Map.of("metadata.max.age.ms", 500)); Admin admin = adminClient()) {
+            consumer.assign(List.of(new TopicPartition(topic, 0)));
+            consumer.seekToBeginning(consumer.assignment());
+            poll(consumer, 10);
+            admin.deleteTopics(List.of(topic)).all().get();
+            create(topic, 1, Map.of());
+            send(topic, 100, 120, Map.of());
+            var got = poll(consumer, 20);
+            check(value(got.get(0)).equals("100"), "the new topic is not read from its start: " + value(got.get(0)));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Every client library and Kafka's own tools through their scenarios, against one broker.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::broker::Target;
+use crate::table::Table;
+use crate::tools;
+
+/// Runs all clients; a client that cannot be installed is a failure, not a gap.
+pub fn run(table: &mut Table) {
+    let target = match Target::open() {
+        Ok(target) => target,
+        Err(reason) => return table.case("ottla", "starts", || Err(reason)),
+    };
+    tools::kcat(table, &target.bootstrap);
+    match python() {
+        Ok(python) => {
+            for (client, script) in [("confluent-kafka (Python)", "confluent.py"), ("kafka-python", "kafkapython.py")] {
+                let script = folder("python").join(script);
+                scenarios(table, client, &target.bootstrap, &|| command(&python).arg_path(&script));
+            }
+        }
+        Err(reason) => table.case("python", "installs", || Err(reason)),
+    }
+    match java() {
+        Ok(class_path) => {
+            let java = || java_command(&class_path).arg_str("Scenarios");
+            scenarios(table, "kafka-clients 4.3.1 (Java)", &target.bootstrap, &java);
+            tools::kafka(table, &target.bootstrap, &class_path);
+        }
+        Err(reason) => table.case("java", "installs", || Err(reason)),
+    }
+}
+
+fn scenarios(table: &mut Table, client: &str, bootstrap: &str, start: &dyn Fn() -> Call) {
+    let listed = match start().arg_str(bootstrap).arg_str("list").output() {
+        Ok(listed) => listed,
+        Err(reason) => return table.case(client, "lists its scenarios", || Err(reason)),
+    };
+    for scenario in listed.lines() {
+        table.case(client, scenario, || {
+            start().arg_str(bootstrap).arg_str(scenario).output().map(|_| String::new())
+        });
+    }
+}
+
+/// A command that is built up and then run to its end, with its output as the reason when it fails.
+pub struct Call(Command);
+
+/// Starts building a command.
+pub fn command(program: impl AsRef<Path>) -> Call {
+    Call(Command::new(program.as_ref()))
+}
+
+impl Call {
+    /// Adds an argument.
+    pub fn arg_str(mut self, argument: &str) -> Self {
+        self.0.arg(argument);
+        self
+    }
+
+    /// Adds several arguments, split at spaces.
+    pub fn args_str(mut self, arguments: &str) -> Self {
+        self.0.args(arguments.split_whitespace());
+        self
+    }
+
+    /// Adds a path.
+    pub fn arg_path(mut self, argument: &Path) -> Self {
+        self.0.arg(argument);
+        self
+    }
+
+    /// Runs it in a folder.
+    pub fn within(mut self, folder: &Path) -> Self {
+        self.0.current_dir(folder);
+        self
+    }
+
+    /// Its standard output; an error with both outputs when it exits with anything but 0.
+    pub fn output(mut self) -> Result<String, String> {
+        let output = self.0.stdin(Stdio::null()).output().map_err(|e| format!("{:?}: {e}", self.0.get_program()))?;
+        judge(output)
+    }
+
+    /// The same with something on its standard input.
+    pub fn output_of(mut self, input: &[u8]) -> Result<String, String> {
+        use std::io::Write;
+        let mut child = self
+            .0
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("{:?}: {e}", self.0.get_program()))?;
+        let mut stdin = child.stdin.take().ok_or("no stdin")?;
+        stdin.write_all(input).map_err(|e| e.to_string())?;
+        drop(stdin);
+        judge(child.wait_with_output().map_err(|e| e.to_string())?)
+    }
+}
+
+fn judge(output: Output) -> Result<String, String> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}\n{stdout}{stderr}", output.status))
+}
+
+/// A folder of this crate.
+pub fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Where what is installed is kept between runs.
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ottla");
+    std::env::var_os("OTTLA_CACHE").map_or_else(home, PathBuf::from).join("compat")
+}
+
+/// A Python with the clients of `requirements.txt`, installed once per content of that file.
+fn python() -> Result<PathBuf, String> {
+    let requirements = folder("python").join("requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements).map_err(|e| e.to_string())?;
+    let environment = cache().join("python");
+    let python = environment.join("bin/python");
+    let mark = environment.join("installed");
+    if std::fs::read_to_string(&mark).is_ok_and(|have| have == wanted) {
+        return Ok(python);
+    }
+    command("python3").args_str("-m venv").arg_path(&environment).output()?;
+    command(&python).args_str("-m pip install --quiet -r").arg_path(&requirements).output()?;
+    std::fs::write(&mark, wanted).map_err(|e| e.to_string())?;
+    Ok(python)
+}
+
+/// The class path of Apache Kafka with its tools and clients, and our compiled scenarios.
+fn java() -> Result<String, String> {
+    let sources = folder("java");
+    let libs = folder("..").join("protocol-tests/kafka.sh");
+    let class_path = command("bash").arg_path(&libs).arg_str("libs").output()?;
+    let classes = cache().join("java");
+    std::fs::create_dir_all(&classes).map_err(|e| e.to_string())?;
+    let class_path = class_path.trim();
+    command("javac")
+        .args_str("-nowarn -cp")
+        .arg_str(class_path)
+        .arg_str("-d")
+        .arg_path(&classes)
+        .arg_path(&sources.join("Scenarios.java"))
+        .output()?;
+    Ok(format!("{}:{}:{class_path}", classes.display(), sources.display()))
+}
+
+/// A Java that starts fast and small.
+pub fn java_command(class_path: &str) -> Call {
+    command("java").args_str("-Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp").arg_str(class_path)
+}

@@ -1,0 +1,326 @@
+//! kill -9 in the middle of load: every acknowledged record must be there after the restart, at its offset, once, and every
+//! acknowledged offset commit too. Some rounds are killed during a roll of the store's generation (a new write-ahead file
+//! appears). Then a build that acknowledges before it writes must be caught by the same check, or the check is worth nothing.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::broker::{Broker, free_port};
+use crate::table::Table;
+
+/// How many rounds, of how many acknowledgements each, and how many of them are killed during a roll.
+#[derive(Clone, Copy)]
+pub struct Size {
+    rounds: usize,
+    acknowledgements: usize,
+    during_roll: usize,
+}
+
+/// What the project promises.
+pub const FULL: Size = Size { rounds: 20, acknowledgements: 100_000, during_roll: 6 };
+/// For CI.
+pub const SHORT: Size = Size { rounds: 4, acknowledgements: 50_000, during_roll: 2 };
+
+const TOPIC: &str = "crash";
+const GROUP: &str = "crash-group";
+const PARTITIONS: i32 = 4;
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The rounds, then the build that must be caught.
+pub fn run(table: &mut Table, size: Size) {
+    table.case("crash", &format!("{} rounds of kill -9 under load, {} during a roll", size.rounds, size.during_roll), || {
+        let outcome = rounds(&None, size)?;
+        if outcome.lost.is_empty() { Ok(outcome.summary) } else { Err(outcome.lost.join("\n")) }
+    });
+    table.case("crash", "a build that acknowledges before it writes is caught", || {
+        let mutant = Some(build_mutant()?);
+        for _ in 0..5 {
+            let outcome = rounds(&mutant, Size { rounds: 3, acknowledgements: 20_000, during_roll: 0 })?;
+            if let Some(first) = outcome.lost.first() {
+                return Ok(first.clone());
+            }
+        }
+        Err("fifteen kills, and nothing was found missing".to_owned())
+    });
+}
+
+/// Builds the broker with the mutation that the check must catch.
+fn build_mutant() -> Result<PathBuf, String> {
+    let root = crate::clients::folder("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let folder = target.join("mutation");
+    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    crate::clients::command("cargo")
+        .args_str("build --release --locked -p ottla --bin ottla --features mutation-acknowledges-before-write")
+        .within(&root)
+        .output()?;
+    let (built, kept) = (target.join("release/ottla"), folder.join("ottla"));
+    std::fs::copy(&built, &kept).map_err(|e| format!("{}: {e}", built.display()))?;
+    // The honest build goes back to its place.
+    crate::clients::command("cargo").args_str("build --release --locked -p ottla --bin ottla").within(&root).output()?;
+    Ok(kept)
+}
+
+struct Outcome {
+    summary: String,
+    lost: Vec<String>,
+}
+
+/// What the broker has promised so far: the value acknowledged at each offset, and the commits acknowledged.
+#[derive(Default)]
+struct Promises {
+    records: HashMap<(i32, i64), u64>,
+    commits: HashMap<i32, i64>,
+    doubled: Vec<String>,
+}
+
+/// Receives the acknowledgements.
+#[derive(Clone, Default)]
+struct Acknowledged {
+    promises: Arc<Mutex<Promises>>,
+    count: Arc<AtomicUsize>,
+}
+
+impl ClientContext for Acknowledged {}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        // A failure promises nothing: the record may or may not be there.
+        let Ok(message) = result else { return };
+        let value = number_of(message.payload().unwrap_or_default());
+        let mut promises = self.promises.lock().unwrap_or_else(|e| e.into_inner());
+        let at = (message.partition(), message.offset());
+        if let Some(before) = promises.records.insert(at, value)
+            && before != value
+        {
+            promises.doubled.push(format!("{at:?} was acknowledged for {before} and for {value}"));
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn number_of(payload: &[u8]) -> u64 {
+    payload.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn rounds(binary: &Option<PathBuf>, size: Size) -> Result<Outcome, String> {
+    let data = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let port = free_port()?;
+    let start = || {
+        let overrides = ["num.partitions=4"];
+        match binary {
+            Some(binary) => Broker::start_binary(binary, data.path(), port, &overrides),
+            None => Broker::start(data.path(), port, &overrides),
+        }
+    };
+    let acknowledged = Acknowledged::default();
+    let mut lost = Vec::new();
+    let mut in_roll = 0;
+    for round in 0..size.rounds {
+        let broker = start()?;
+        let acks = if round % 2 == 0 { "1" } else { "all" };
+        let want_roll = in_roll < size.during_roll;
+        let load = Load::start(&broker.bootstrap(), acks, &acknowledged)?;
+        let rolled = load.until(size.acknowledgements, want_roll.then_some(data.path()))?;
+        broker.kill()?;
+        in_roll += usize::from(rolled);
+        load.stop();
+        let broker = start()?;
+        let promises = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner());
+        verify(&broker.bootstrap(), &promises, &mut lost)?;
+        drop(promises);
+        match broker.stop()? {
+            0 => {}
+            code => return Err(format!("SIGTERM: exit code {code}")),
+        }
+        if !lost.is_empty() {
+            break;
+        }
+    }
+    if in_roll < size.during_roll {
+        return Err(format!("only {in_roll} kills fell into a roll"));
+    }
+    let promises = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner());
+    lost.extend(promises.doubled.iter().cloned());
+    let summary = format!("{} acknowledged records, {in_roll} kills during a roll", promises.records.len());
+    Ok(Outcome { summary, lost })
+}
+
+/// A producer that sends as fast as it can and a consumer that commits, each on its thread.
+struct Load {
+    stopping: Arc<AtomicBool>,
+    acknowledged: Acknowledged,
+    already: usize,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(bootstrap: &str, acks: &str, acknowledged: &Acknowledged) -> Result<Self, String> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let already = acknowledged.count.load(Ordering::Relaxed);
+        let producer: ThreadedProducer<Acknowledged> = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("acks", acks)
+            .set("linger.ms", "1")
+            .set("batch.size", "16384")
+            .set("message.timeout.ms", "5000")
+            .set("queue.buffering.max.messages", "20000")
+            .create_with_context(acknowledged.clone())
+            .map_err(|e| e.to_string())?;
+        let (stop, from) = (stopping.clone(), already as u64);
+        let producing = std::thread::spawn(move || {
+            let mut payload = [0u8; 1024];
+            let mut number = from << 20;
+            while !stop.load(Ordering::Relaxed) {
+                payload[..8].copy_from_slice(&number.to_be_bytes());
+                match producer.send(BaseRecord::<(), [u8]>::to(TOPIC).payload(&payload)) {
+                    Ok(()) => number += 1,
+                    // The queue is full: what was sent is being acknowledged meanwhile.
+                    Err(_) => producer.poll(Duration::from_millis(5)),
+                }
+            }
+        });
+        let (stop, bootstrap, promised) = (stopping.clone(), bootstrap.to_owned(), acknowledged.clone());
+        let committing = std::thread::spawn(move || commit_on_and_on(&bootstrap, &stop, &promised));
+        Ok(Self { stopping, acknowledged: acknowledged.clone(), already, threads: vec![producing, committing] })
+    }
+
+    /// Waits for so many acknowledgements; then, where a roll is wanted, for one to begin. True when it did.
+    fn until(&self, acknowledgements: usize, roll_in: Option<&Path>) -> Result<bool, String> {
+        let waits = DEADLINE.as_millis() / 2;
+        let pause = std::sync::mpsc::channel::<()>().1;
+        let reached = || self.acknowledged.count.load(Ordering::Relaxed) - self.already >= acknowledgements;
+        let mut patience = 0..waits;
+        while !reached() {
+            patience.next().ok_or("the load stands still")?;
+            // Nothing is ever sent: this is a pause of two milliseconds.
+            let _ = pause.recv_timeout(Duration::from_millis(2));
+        }
+        let Some(folder) = roll_in else { return Ok(false) };
+        let before = newest_log(folder);
+        while newest_log(folder) == before {
+            patience.next().ok_or("no roll began")?;
+            let _ = pause.recv_timeout(Duration::from_micros(200));
+        }
+        Ok(true)
+    }
+
+    fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            // A thread that panicked has printed why; what it promised before stands.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The largest number of a write-ahead file anywhere below the data folder: it grows when a generation is rolled.
+fn newest_log(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                return newest_log(&path);
+            }
+            let is_log = path.extension().is_some_and(|e| e == "log");
+            path.file_stem().filter(|_| is_log).and_then(|s| s.to_str()?.parse().ok()).unwrap_or(0)
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+fn commit_on_and_on(bootstrap: &str, stop: &AtomicBool, acknowledged: &Acknowledged) {
+    let made: Result<BaseConsumer, KafkaError> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", GROUP).set("enable.auto.commit", "false").create();
+    let Ok(consumer) = made else { return };
+    let first = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner()).commits.get(&0).copied().unwrap_or(0);
+    let mut next = first;
+    while !stop.load(Ordering::Relaxed) {
+        next += 1;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            if list.add_partition_offset(TOPIC, partition, Offset::Offset(next)).is_err() {
+                return;
+            }
+        }
+        // The topic may not be there yet, or the broker gone: then nothing is promised.
+        if consumer.commit(&list, CommitMode::Sync).is_ok() {
+            let mut promises = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner());
+            for partition in 0..PARTITIONS {
+                promises.commits.insert(partition, next);
+            }
+        }
+    }
+}
+
+/// Reads every partition from its start and compares with what was promised.
+fn verify(bootstrap: &str, promises: &Promises, lost: &mut Vec<String>) -> Result<(), String> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", GROUP)
+        .set("enable.auto.commit", "false")
+        .set("check.crcs", "true")
+        .create()
+        .map_err(|e: KafkaError| e.to_string())?;
+    for partition in 0..PARTITIONS {
+        let (low, high) = consumer.fetch_watermarks(TOPIC, partition, DEADLINE).map_err(|e| e.to_string())?;
+        let found = read_partition(&consumer, partition, low, high)?;
+        let mut missing = 0;
+        for ((_, offset), value) in promises.records.iter().filter(|((p, _), _)| *p == partition) {
+            if found.get(offset) != Some(value) {
+                missing += 1;
+            }
+        }
+        if missing > 0 {
+            lost.push(format!("partition {partition}: {missing} acknowledged records are not at their offsets (end {high})"));
+        }
+    }
+    let mut list = TopicPartitionList::new();
+    (0..PARTITIONS).for_each(|partition| {
+        list.add_partition(TOPIC, partition);
+    });
+    let committed = consumer.committed_offsets(list, DEADLINE).map_err(|e| e.to_string())?;
+    for (partition, promised) in &promises.commits {
+        let kept = committed.find_partition(TOPIC, *partition).map(|found| found.offset());
+        if !matches!(kept, Some(Offset::Offset(offset)) if offset >= *promised) {
+            lost.push(format!("partition {partition}: offset {promised} was committed, {kept:?} is kept"));
+        }
+    }
+    Ok(())
+}
+
+fn read_partition(consumer: &BaseConsumer, partition: i32, low: i64, high: i64) -> Result<HashMap<i64, u64>, String> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(TOPIC, partition, Offset::Offset(low)).map_err(|e| e.to_string())?;
+    consumer.assign(&list).map_err(|e| e.to_string())?;
+    let mut found = HashMap::with_capacity(usize::try_from(high - low).unwrap_or(0));
+    let mut next = low;
+    while next < high {
+        match consumer.poll(DEADLINE) {
+            Some(Ok(message)) if message.offset() == next => {
+                found.insert(next, number_of(message.payload().unwrap_or_default()));
+                next += 1;
+            }
+            Some(Ok(message)) => return Err(format!("partition {partition}: {} came where {next} was due", message.offset())),
+            Some(Err(error)) => return Err(format!("partition {partition}: {error}")),
+            None => return Err(format!("partition {partition}: nothing at {next} of {high}")),
+        }
+    }
+    Ok(found)
+}

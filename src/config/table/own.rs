@@ -1,0 +1,18 @@
+//! Pure data. What only Ottla has.
+
+use super::keys;
+
+keys! {
+    "cluster.id" String null [Any] Medium ReadOnly Honoured
+        "The cluster that a new data directory is made for, as CLUSTER_ID of Kafka's images; unset, one is made up.";
+    "ottla.disk.reserve.bytes" Long "268435456" [AtLeast(0.0)] High ReadOnly Honoured
+        "How much disk must stay free: below it produce is refused, while fetch and delete go on.";
+    "ottla.http.listener" String "127.0.0.1:9644" [Any] Medium ReadOnly Honoured
+        "Where /metrics, /healthz and /readyz are served, as host:port; empty, nowhere.";
+    "ottla.log.format" String "human" [OneOf(&["human", "json"])] Low ReadOnly Honoured
+        "How log lines are written.";
+    "ottla.produce.validate" String "fast" [OneOf(&["fast", "full"])] Medium ReadOnly Honoured
+        "How far a compressed batch is looked into before it is stored: its frame, CRC and bounds, or every record as Kafka does.";
+    "ottla.tail.cache.bytes" Long "67108864" [AtLeast(0.0)] Medium ReadOnly Honoured
+        "How much memory holds the newest batches for consumers that keep up.";
+}

@@ -1,0 +1,232 @@
+//! Pure. Reads the primitive types of the protocol off a request, in either encoding.
+//!
+//! Every count is held against the bytes that are there before anything is reserved for it, and all counts of one
+//! request together against [`MAX_ENTRIES`]. What breaks the encoding has no answer: the connection is closed.
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::error::Disconnect;
+use crate::types::TopicId;
+
+/// Elements of all arrays of one request. A cluster does not get near it; a hostile frame would.
+pub(super) const MAX_ENTRIES: usize = 1_000_000;
+
+const TRUNCATED: Disconnect = Disconnect::because("a request ends before its last field");
+const BAD_LENGTH: Disconnect = Disconnect::because("a request has a length beyond its end");
+const NULL: Disconnect = Disconnect::because("a request has null where the protocol has none");
+const BAD_VARINT: Disconnect = Disconnect::because("a request has a varint of more than five bytes");
+
+/// A request's body being read. Strings and bytes are slices of it.
+pub(super) struct Reader {
+    bytes: Bytes,
+    flexible: bool,
+    entries: usize,
+}
+
+impl Reader {
+    /// Reads `bytes`; `flexible` versions have compact lengths and tagged fields (KIP-482).
+    pub(super) fn new(bytes: Bytes, flexible: bool) -> Self {
+        Self { bytes, flexible, entries: 0 }
+    }
+
+    /// What has not been read.
+    pub(super) fn into_rest(self) -> Bytes {
+        self.bytes
+    }
+
+    pub(super) fn i8(&mut self) -> Result<i8, Disconnect> {
+        self.bytes.try_get_i8().map_err(|_| TRUNCATED)
+    }
+
+    pub(super) fn i16(&mut self) -> Result<i16, Disconnect> {
+        self.bytes.try_get_i16().map_err(|_| TRUNCATED)
+    }
+
+    pub(super) fn i32(&mut self) -> Result<i32, Disconnect> {
+        self.bytes.try_get_i32().map_err(|_| TRUNCATED)
+    }
+
+    pub(super) fn i64(&mut self) -> Result<i64, Disconnect> {
+        self.bytes.try_get_i64().map_err(|_| TRUNCATED)
+    }
+
+    pub(super) fn topic_id(&mut self) -> Result<TopicId, Disconnect> {
+        let id = self.bytes.try_get_u128().map_err(|_| TRUNCATED)?;
+        Ok(TopicId(uuid::Uuid::from_u128(id)))
+    }
+
+    fn unsigned_varint(&mut self) -> Result<usize, Disconnect> {
+        let mut value = 0_u64;
+        for i in 0..5 {
+            let byte = self.bytes.try_get_u8().map_err(|_| TRUNCATED)?;
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                return usize::try_from(value).map_err(|_| BAD_LENGTH);
+            }
+        }
+        Err(BAD_VARINT)
+    }
+
+    fn take(&mut self, length: usize) -> Result<Bytes, Disconnect> {
+        if length > self.bytes.len() {
+            return Err(BAD_LENGTH);
+        }
+        Ok(self.bytes.split_to(length))
+    }
+
+    /// A string, possibly null. Bytes that are no UTF-8 are replaced, as Kafka does.
+    pub(super) fn nullable_string(&mut self) -> Result<Option<StrBytes>, Disconnect> {
+        let length = match self.flexible {
+            true => self.unsigned_varint()?.checked_sub(1),
+            false => usize::try_from(self.i16()?).ok(),
+        };
+        length.map(|length| self.take(length).map(lossy)).transpose()
+    }
+
+    pub(super) fn string(&mut self) -> Result<StrBytes, Disconnect> {
+        self.nullable_string()?.ok_or(NULL)
+    }
+
+    pub(super) fn nullable_bytes(&mut self) -> Result<Option<Bytes>, Disconnect> {
+        let length = match self.flexible {
+            true => self.unsigned_varint()?.checked_sub(1),
+            false => usize::try_from(self.i32()?).ok(),
+        };
+        length.map(|length| self.take(length)).transpose()
+    }
+
+    /// The number of elements of an array, of at least `least` bytes each; `None` is null.
+    fn count(&mut self, least: usize) -> Result<Option<usize>, Disconnect> {
+        let count = match self.flexible {
+            true => self.unsigned_varint()?.checked_sub(1),
+            false => usize::try_from(self.i32()?).ok(),
+        };
+        let Some(count) = count else {
+            return Ok(None);
+        };
+        if count > self.bytes.len() / least {
+            return Err(BAD_LENGTH);
+        }
+        self.entries = self.entries.saturating_add(count);
+        if self.entries > MAX_ENTRIES {
+            return Err(Disconnect::because("a request has more than a million elements"));
+        }
+        Ok(Some(count))
+    }
+
+    /// An array, shown element by element.
+    pub(super) fn each(
+        &mut self,
+        least: usize,
+        mut element: impl FnMut(&mut Self) -> Result<(), Disconnect>,
+    ) -> Result<(), Disconnect> {
+        for _ in 0..self.count(least)?.ok_or(NULL)? {
+            element(self)?;
+        }
+        Ok(())
+    }
+
+    /// An array, kept, possibly null. Room is reserved for elements for which there are bytes.
+    pub(super) fn nullable_array<T>(
+        &mut self,
+        least: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, Disconnect>,
+    ) -> Result<Option<Vec<T>>, Disconnect> {
+        let Some(count) = self.count(least)? else {
+            return Ok(None);
+        };
+        let mut out = Vec::with_capacity(count);
+        for _ in 0..count {
+            out.push(element(self)?);
+        }
+        Ok(Some(out))
+    }
+
+    /// An array, kept.
+    pub(super) fn array<T>(
+        &mut self,
+        least: usize,
+        element: impl FnMut(&mut Self) -> Result<T, Disconnect>,
+    ) -> Result<Vec<T>, Disconnect> {
+        self.nullable_array(least, element)?.ok_or(NULL)
+    }
+
+    /// The tagged fields that end a structure. `known` is shown the value of each tag that it may know.
+    pub(super) fn tags(
+        &mut self,
+        mut known: impl FnMut(usize, &mut Self) -> Result<(), Disconnect>,
+    ) -> Result<(), Disconnect> {
+        if !self.flexible {
+            return Ok(());
+        }
+        let count = self.unsigned_varint()?;
+        if count > self.bytes.len() / 2 {
+            return Err(BAD_LENGTH);
+        }
+        for _ in 0..count {
+            let tag = self.unsigned_varint()?;
+            let size = self.unsigned_varint()?;
+            let value = self.take(size)?;
+            known(tag, &mut Reader::new(value, true))?;
+        }
+        Ok(())
+    }
+
+    /// Tagged fields of which none is known.
+    pub(super) fn skip_tags(&mut self) -> Result<(), Disconnect> {
+        self.tags(|_, _| Ok(()))
+    }
+}
+
+fn lossy(bytes: Bytes) -> StrBytes {
+    StrBytes::from_utf8(bytes.clone())
+        .unwrap_or_else(|_| StrBytes::from_string(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_beyond_the_bytes_closes_the_connection() {
+        let mut legacy = Reader::new(Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff]), false);
+        assert_eq!(legacy.array(2, Reader::i16), Err(BAD_LENGTH));
+        let mut compact = Reader::new(Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2]), true);
+        assert_eq!(compact.array(2, Reader::i16), Err(BAD_LENGTH));
+    }
+
+    #[test]
+    fn null_where_none_may_be_closes_the_connection() {
+        assert_eq!(Reader::new(Bytes::from_static(&[0]), true).string(), Err(NULL));
+        assert_eq!(Reader::new(Bytes::from_static(&[0xff, 0xff]), false).string(), Err(NULL));
+        assert_eq!(Reader::new(Bytes::from_static(&[0]), true).array(1, Reader::i8), Err(NULL));
+    }
+
+    #[test]
+    fn a_varint_of_twelve_bytes_closes_the_connection() {
+        let mut reader = Reader::new(Bytes::from_static(&[0x80; 12]), true);
+        assert_eq!(reader.skip_tags(), Err(BAD_VARINT));
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_replaced() {
+        let mut reader = Reader::new(Bytes::from_static(&[0, 2, 0xff, b'a']), false);
+        assert_eq!(reader.string().unwrap().as_str(), "\u{fffd}a");
+    }
+
+    #[test]
+    fn unknown_tags_are_skipped_and_a_size_beyond_the_end_is_refused() {
+        let mut reader = Reader::new(Bytes::from_static(&[2, 7, 1, 99, 8, 0, 42]), true);
+        reader.skip_tags().unwrap();
+        assert_eq!(reader.i8(), Ok(42));
+        assert_eq!(Reader::new(Bytes::from_static(&[1, 0, 9, 1]), true).skip_tags(), Err(BAD_LENGTH));
+    }
+
+    #[test]
+    fn a_request_of_more_than_a_million_elements_is_refused() {
+        let mut bytes = (1_000_001_i32).to_be_bytes().to_vec();
+        bytes.resize(2_000_000, 0);
+        assert!(Reader::new(bytes.into(), false).each(1, |reader| reader.i8().map(|_| ())).is_err());
+    }
+}
