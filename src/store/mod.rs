@@ -1,2 +1,419 @@
-//! (being built)
+//! The store: one RocksDB per log directory, used as a commit log. The only place that names rocksdb.
+//!
+//! Everything that changes it passes through one queue to one committer thread, which writes what is queued as one
+//! batch and then tells each partition's listener how far its log reaches. A second thread syncs for those who ask.
+//! Reads never pass through the queue. There is no retry here: a write or a sync that failed takes the store offline,
+//! every listener is told, and nothing is acknowledged any more.
+//!
+//! It knows nothing of tokio, topics' configurations, or the record format beyond three header fields of a batch.
+
+mod commit;
+mod committer;
+mod control;
+mod directory;
+mod families;
+pub mod keys;
 pub mod metadata;
+mod operation;
+mod queue;
+mod read;
+mod recover;
+mod replica;
+pub mod rows;
+mod syncer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use keys::{Generation, ReplicaId};
+pub use operation::{Append, AppendExtras, Change, Snapshot, StoredBatch};
+pub use read::OffsetRange;
+pub use replica::Replica;
+pub use rows::{ReplicaRow, Segment, SpanRow};
+
+use crate::error::StoreError;
+use crate::types::{NodeId, Offset, Timestamp, TopicId};
+use directory::DirectoryLock;
+use families::Database;
+use operation::{Answer, Operation};
+use queue::CommitQueue;
+use syncer::Syncer;
+
+/// How a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreOptions {
+    /// `ottla.tail.cache.bytes`: the batches appended last are kept in memory up to so many bytes.
+    pub tail_cache_bytes: usize,
+    /// The size at which the open generation is closed and flushed.
+    pub generation_bytes: usize,
+    /// How many bytes may wait in the commit queue before [`Store::has_room`] says no.
+    pub queue_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { tail_cache_bytes: 64 << 20, generation_bytes: 64 << 20, queue_bytes: 32 << 20 }
+    }
+}
+
+impl StoreOptions {
+    /// How far a generation may grow when the flushes before it are late: appends slow down on the way there.
+    fn generation_limit(&self) -> usize {
+        self.generation_bytes + self.generation_bytes / 2
+    }
+
+    /// A memtable has room for more than a generation: one that fills first would break the plan.
+    fn memtable_bytes(&self) -> usize {
+        2 * self.generation_bytes
+    }
+}
+
+/// What a start found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// True when an acknowledged suffix may be gone: the machine stopped, or recovery did not reach the end.
+    pub unclean: bool,
+    /// What an operator should read.
+    pub sentences: Vec<String>,
+}
+
+/// Who a directory belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The node that wrote it; `None` before [`Store::put_identity`].
+    pub node_id: Option<NodeId>,
+    /// The cluster it belongs to; `None` before [`Store::put_identity`].
+    pub cluster_id: Option<String>,
+    /// The directory's own id (KIP-858).
+    pub directory_id: uuid::Uuid,
+}
+
+/// What the store tells the owner of a log. Called on the store's own threads without any store lock held; both must
+/// be quick and must not wait for the store.
+pub trait CommitListener: Send + Sync {
+    /// Everything below `end` is committed (and synced, where the append asked for that).
+    fn committed(&self, end: Offset);
+    /// Nothing that was pending will be committed.
+    fn failed(&self, error: &StoreError);
+}
+
+/// Counters for metrics, all since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Writes to RocksDB.
+    pub commits: AtomicU64,
+    /// Record batches written.
+    pub batches: AtomicU64,
+    /// Bytes of those batches.
+    pub bytes: AtomicU64,
+    /// Generations closed.
+    pub rolls: AtomicU64,
+    /// Milliseconds that appends were slowed down or stopped for late flushes.
+    pub stalled_ms: AtomicU64,
+}
+
+/// What the store's threads and handles share.
+struct Shared {
+    database: Database,
+    queue: CommitQueue,
+    syncer: Syncer,
+    replicas: RwLock<HashMap<ReplicaId, Arc<Replica>>>,
+    offline: OnceLock<StoreError>,
+    stop: AtomicU8,
+    generation: AtomicU32,
+    counters: Counters,
+    options: StoreOptions,
+    dir: PathBuf,
+}
+
+/// The threads run.
+const RUN: u8 = 0;
+/// The threads end after what is queued.
+const ABANDON: u8 = 1;
+/// The same, and the store is flushed and marked as cleanly stopped.
+const CLOSE: u8 = 2;
+/// They have ended.
+const GONE: u8 = 3;
+
+impl Shared {
+    fn check_online(&self) -> Result<(), StoreError> {
+        self.offline.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// The committer has gone: whatever is pushed from now on is refused, by whoever pushed it.
+    fn refuse_late(&self) {
+        self.stop.store(GONE, Ordering::SeqCst);
+        self.refuse_if_gone();
+    }
+
+    fn refuse_if_gone(&self) {
+        if self.stop.load(Ordering::SeqCst) != GONE {
+            return;
+        }
+        let error = StoreError::new(format!("the store in {} has stopped", self.dir.display()));
+        while let Some(operation) = self.queue.pop() {
+            control::refuse(operation, error.clone());
+        }
+    }
+
+    /// The first failure counts; it is for good.
+    fn go_offline(&self, error: &StoreError) {
+        if self.offline.set(error.clone()).is_ok() {
+            tracing::error!(%error, dir = %self.dir.display(), "the log directory is offline");
+        }
+    }
+}
+
+/// A log directory.
+pub struct Store {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: DirectoryLock,
+}
+
+impl Store {
+    /// Opens a directory, making it if it is missing, replays what the last run left, and starts the threads.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Self>, Recovered), StoreError> {
+        let lock = DirectoryLock::take(dir)?;
+        let direct_io = directory::supports_direct_io(dir);
+        let (sequence, noted) = directory::SequenceFile::open(dir)?;
+        let database = Database::open(&dir.join("store"), &options, direct_io)?;
+        let found = recover::recover(&database, noted)?;
+        let shared = Arc::new(Shared {
+            database,
+            queue: CommitQueue::new(options.queue_bytes),
+            syncer: Syncer::default(),
+            replicas: RwLock::new(found.replicas),
+            offline: OnceLock::new(),
+            stop: AtomicU8::new(RUN),
+            generation: AtomicU32::new(found.generations.open),
+            counters: Counters::default(),
+            options,
+            dir: dir.to_owned(),
+        });
+        let committer = committer::Committer::new(Arc::clone(&shared), sequence, found.generations, found.next_replica);
+        let syncing = Arc::clone(&shared);
+        let threads = vec![
+            spawn("ottla-commit", move || committer.run())?,
+            spawn("ottla-sync", move || syncer::run(&syncing))?,
+        ];
+        Ok((Arc::new(Self { shared, threads: Mutex::new(threads), _lock: lock }), found.recovered))
+    }
+
+    /// Who the directory belongs to.
+    pub fn identity(&self) -> Result<Identity, StoreError> {
+        recover::read_identity(&self.shared.database)
+    }
+
+    /// Gives a new directory its node and cluster, synced; refuses one that belongs to another, with a sentence.
+    pub fn put_identity(&self, node_id: NodeId, cluster_id: &str) -> Result<(), StoreError> {
+        let identity = self.identity()?;
+        let dir = self.shared.dir.display();
+        if let Some(other) = identity.cluster_id.filter(|other| other != cluster_id) {
+            return Err(StoreError::new(format!(
+                "the log directory {dir} belongs to cluster {other}, not {cluster_id}: set another log.dirs, or the cluster.id that it had"
+            )));
+        }
+        if let Some(other) = identity.node_id.filter(|other| *other != node_id) {
+            return Err(StoreError::new(format!(
+                "the log directory {dir} belongs to node {other}, not {node_id}: set node.id={other}, or another log.dirs"
+            )));
+        }
+        self.put_local(vec![
+            (recover::NODE_ID, node_id.to_string()),
+            (recover::CLUSTER_ID, cluster_id.to_owned()),
+        ])
+    }
+
+    /// Notes that the controller knows of this start: only now may the next one believe this boot's id.
+    pub fn confirm_boot(&self) -> Result<(), StoreError> {
+        self.put_local(vec![(recover::BOOT_ID, directory::boot_id())])
+    }
+
+    fn put_local(&self, rows: Vec<(&'static str, String)>) -> Result<(), StoreError> {
+        self.ask(|answer| Operation::Local { rows, answer })
+    }
+
+    /// The replicas that are here, by their rows.
+    pub fn replicas(&self) -> Vec<ReplicaRow> {
+        let replicas: Vec<_> = self.shared.replicas.read().values().cloned().collect();
+        replicas.iter().map(|replica| replica.row()).collect()
+    }
+
+    /// One replica, if it exists.
+    pub fn replica(&self, id: ReplicaId) -> Option<Arc<Replica>> {
+        self.shared.replicas.read().get(&id).cloned()
+    }
+
+    /// Makes replicas, in one write. Waits for it.
+    pub fn create_replicas(&self, partitions: &[(TopicId, i32)]) -> Result<Vec<ReplicaId>, StoreError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let partitions = partitions.to_vec();
+        let rows = self.ask(|answer| Operation::Create { partitions, answer })?;
+        Ok(rows.iter().map(|row| row.replica).collect())
+    }
+
+    /// Forgets replicas and everything in them. Waits for it. Their disk space returns a little later.
+    pub fn delete_replicas(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        for &replica in replicas {
+            self.ask(|answer| Operation::Delete { replica, answer })?;
+        }
+        Ok(())
+    }
+
+    /// Queues a batch. Never waits; the listener hears of it. A refusal means that nothing was queued.
+    pub fn append(&self, append: Append) -> Result<(), StoreError> {
+        self.push(Operation::Append(append))
+    }
+
+    /// Queues a change of a replica, without waiting for it.
+    pub fn change(&self, replica: &Arc<Replica>, change: Change) -> Result<(), StoreError> {
+        self.push(Operation::Change { replica: Arc::clone(replica), change, answer: None })
+    }
+
+    /// Queues a change of a replica and waits for it. Never under a lock that a commit listener takes.
+    pub fn change_and_wait(&self, replica: &Arc<Replica>, change: Change) -> Result<(), StoreError> {
+        let replica = Arc::clone(replica);
+        self.ask(|answer| Operation::Change { replica, change, answer: Some(answer) })
+    }
+
+    fn push(&self, operation: Operation) -> Result<(), StoreError> {
+        self.shared.check_online()?;
+        self.shared
+            .queue
+            .push(operation)
+            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))?;
+        self.shared.refuse_if_gone();
+        Ok(())
+    }
+
+    fn ask<T>(&self, operation: impl FnOnce(Answer<T>) -> Operation) -> Result<T, StoreError> {
+        self.shared.check_online()?;
+        let (answer, answered) = sync_channel(1);
+        self.shared.queue.push_always(operation(answer));
+        self.shared.refuse_if_gone();
+        answered.recv().map_err(|_| StoreError::new(format!("the store in {} has stopped", self.shared.dir.display())))?
+    }
+
+    /// False when the commit queue is full: whoever takes requests in should stop and ask [`Store::when_room`].
+    pub fn has_room(&self) -> bool {
+        self.shared.queue.has_room()
+    }
+
+    /// Calls `wake` once the commit queue has room: at once, or from the committer's thread. It must be quick.
+    pub fn when_room(&self, wake: impl FnOnce() + Send + 'static) {
+        self.shared.queue.when_room(Box::new(wake));
+    }
+
+    /// What took the store offline, if anything has.
+    pub fn offline(&self) -> Option<&StoreError> {
+        self.shared.offline.get()
+    }
+
+    /// True when less than `reserve` bytes are free (`ottla.disk.reserve.bytes`): appends should be refused.
+    pub fn is_disk_nearly_full(&self, reserve: u64) -> Result<bool, StoreError> {
+        Ok(directory::free_bytes(&self.shared.dir)? < reserve)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// Counters for metrics.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// The open generation.
+    pub fn generation(&self) -> Generation {
+        self.shared.generation.load(Ordering::Relaxed)
+    }
+
+    /// Walks the batches of a range in order, as long as `visit` says so. Blocks. Each batch has passed its CRC.
+    pub fn visit_batches(
+        &self,
+        id: ReplicaId,
+        range: OffsetRange,
+        expected_bytes: usize,
+        visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.shared.database.visit_batches(id, range, expected_bytes, visit)
+    }
+
+    /// Walks the spans of a replica in order, the open one as far as it has grown. Blocks.
+    pub fn visit_spans(
+        &self,
+        replica: &Replica,
+        visit: &mut dyn FnMut(&SpanRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let open = replica.open_span();
+        self.shared.database.visit_spans(replica.id(), replica.first_span(), &mut |span| {
+            visit(open.as_ref().filter(|open| open.first == span.first).unwrap_or(span))
+        })
+    }
+
+    /// Where in a span a walk for the first batch with a timestamp of at least `target` may begin. Blocks.
+    pub fn timestamp_start(&self, id: ReplicaId, span: &SpanRow, target: Timestamp) -> Result<Offset, StoreError> {
+        self.shared.database.timestamp_start(id, span, target)
+    }
+
+    /// The newest producer snapshot at or below an offset, with the offset that it stands for. Blocks.
+    pub fn snapshot_below(&self, id: ReplicaId, at: Offset) -> Result<Option<(Offset, Vec<u8>)>, StoreError> {
+        self.shared.database.snapshot_below(id, at)
+    }
+
+    /// Commits what is queued, flushes, marks the stop as clean and ends the threads. Later operations are refused.
+    pub fn close(&self) {
+        self.end(CLOSE);
+    }
+
+    fn end(&self, how: u8) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
+            return;
+        }
+        self.shared.stop.store(how, Ordering::Release);
+        self.shared.queue.wake();
+        for thread in threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(thread = name, "a thread of the store panicked");
+            }
+            // The committer goes first: it still hands work to the syncer.
+            self.shared.syncer.stop();
+        }
+    }
+}
+
+impl Drop for Store {
+    /// A store that was not closed stops as after a crash: the next start replays the open generation.
+    fn drop(&mut self) {
+        self.end(ABANDON);
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| StoreError::new(format!("the thread {name} cannot be started: {error}")))
+}
+
+/// Answers a waiting thread. It may have gone; then nobody needs the answer.
+fn reply<T>(answer: &Answer<T>, result: Result<T, StoreError>) {
+    if answer.send(result).is_err() {
+        tracing::debug!("nobody waits for an answer of the store any more");
+    }
+}

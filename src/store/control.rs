@@ -1,0 +1,299 @@
+//! What the committer does beside appends: making and deleting replicas, moving log starts, truncating.
+//!
+//! These are rare and may read `meta`; each is a write of its own, after the appends that were queued before it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::commit::Commit;
+use super::committer::Committer;
+use super::keys::{self, ReplicaId};
+use super::operation::{Change, Operation, Snapshot};
+use super::read::OffsetRange;
+use super::replica::Replica;
+use super::rows::{ReplicaRow, Segment, SpanRow};
+use super::{recover, reply};
+use crate::error::StoreError;
+use crate::types::{Offset, Timestamp, TopicId};
+
+impl Committer {
+    /// Does one operation that is no append, and answers who waits for it.
+    pub(super) fn control(&mut self, operation: Operation) {
+        if let Err(error) = self.shared.check_online() {
+            return refuse(operation, error);
+        }
+        match operation {
+            Operation::Append(_) => unreachable!("appends are drained together"),
+            Operation::Change { replica, change, answer } => {
+                let done = self.change(&replica, change);
+                let done = self.judge(done);
+                if let Some(answer) = answer {
+                    reply(&answer, done);
+                }
+            }
+            Operation::Create { partitions, answer } => {
+                let made = self.create(&partitions);
+                reply(&answer, self.judge(made));
+            }
+            Operation::Delete { replica, answer } => {
+                let done = self.delete(replica);
+                reply(&answer, self.judge(done));
+                self.unlink_dead();
+            }
+            Operation::Local { rows, answer } => {
+                let mut shared_error = None;
+                if let Err(error) = self.put_local(&rows) {
+                    shared_error = self.judge::<()>(Err(error)).err();
+                }
+                match shared_error {
+                    Some(error) => reply(&answer, Err(error)),
+                    None => self.shared.syncer.answer(answer),
+                }
+            }
+            Operation::Forget(generations) => {
+                let shared = Arc::clone(&self.shared);
+                let mut commit = Commit::new(&shared.database, 32 * generations.len());
+                for generation in generations {
+                    self.generations.forget(generation, &mut commit);
+                }
+                let done = self.write(commit);
+                if let Err(error) = self.judge(done) {
+                    tracing::debug!(%error, "dropped generations were not forgotten");
+                }
+            }
+        }
+    }
+
+    /// Whatever fails here left the memory's and the disk's views apart: the store is offline.
+    fn judge<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &done {
+            self.shared.go_offline(error);
+        }
+        done
+    }
+
+    fn put_local(&mut self, rows: &[(&'static str, String)]) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let mut commit = Commit::new(&shared.database, 256);
+        for (key, value) in rows {
+            commit.put_local(key, value);
+        }
+        self.write(commit)
+    }
+
+    fn create(&mut self, partitions: &[(TopicId, i32)]) -> Result<Vec<ReplicaRow>, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let mut commit = Commit::new(&shared.database, 192 * partitions.len() + 64);
+        let mut rows = Vec::with_capacity(partitions.len());
+        for &(topic, partition) in partitions {
+            let row = ReplicaRow::new(ReplicaId(self.next_replica), topic, partition, self.generations.open);
+            self.next_replica += 1;
+            commit.put_replica(&row);
+            rows.push(row);
+        }
+        commit.put_local(recover::NEXT_REPLICA, &self.next_replica.to_string());
+        self.write(commit)?;
+        let made = rows.iter().map(|row| (row.replica, Arc::new(Replica::new(row.clone()))));
+        shared.replicas.write().extend(made);
+        Ok(rows)
+    }
+
+    fn delete(&mut self, id: ReplicaId) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let replica = shared.replicas.write().remove(&id);
+        let Some(replica) = replica else { return Ok(()) };
+        let mut commit = Commit::new(&shared.database, 1024);
+        let open = replica.with_state(|state| {
+            state.deleted = true;
+            state.close()
+        });
+        let mut spans = Vec::new();
+        shared.database.visit_spans(id, replica.first_span(), &mut |span| {
+            spans.push(*span);
+            ControlFlow::Continue(())
+        })?;
+        // The open span was never counted: its row goes, and the roll counts the generation's bytes.
+        for span in spans.iter().filter(|span| !is_open_span(span, open.as_ref())) {
+            self.generations.remove(span);
+        }
+        for (from, to) in keys::belongings(id) {
+            for key in shared.database.keys_between(&from, &to)? {
+                commit.delete_meta(&key);
+            }
+        }
+        commit.delete_meta(&keys::replica(id));
+        self.generations.write(&mut commit);
+        self.write(commit)
+    }
+
+    fn change(&mut self, replica: &Arc<Replica>, change: Change) -> Result<(), StoreError> {
+        if replica.with_state(|state| state.deleted) {
+            return Ok(());
+        }
+        match change {
+            Change::LogStart { to, snapshot } => self.move_log_start(replica, to, snapshot.as_ref()),
+            Change::Checkpoint { high_watermark, snapshot } => {
+                let shared = Arc::clone(&self.shared);
+                let mut commit = Commit::new(&shared.database, 512);
+                replica.with_state(|state| {
+                    state.row.high_watermark = high_watermark;
+                    if let Some(snapshot) = &snapshot {
+                        commit.put_snapshot(&mut state.row, snapshot);
+                    }
+                    commit.put_replica(&state.row);
+                });
+                self.write(commit)
+            }
+            Change::Truncate { to, epochs } => self.truncate(replica, to, epochs),
+        }
+    }
+
+    fn move_log_start(
+        &mut self,
+        replica: &Arc<Replica>,
+        to: Offset,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let id = replica.id();
+        let mut commit = Commit::new(&shared.database, 1024);
+        // An open span that ends below the new start dies with the others: it is closed first, so that it is counted.
+        let closed = replica.with_state(|state| match state.open {
+            Some(open) if open.row.end <= to => state.close(),
+            _ => None,
+        });
+        if let Some(span) = &closed {
+            self.generations.add(span);
+        }
+        let open = replica.open_span();
+        let (mut dead, mut oldest) = (Vec::new(), None);
+        shared.database.visit_spans(id, replica.first_span(), &mut |span| {
+            // What `meta` has of the span that was closed just now is the row of its beginning.
+            let span = closed.as_ref().filter(|closed| closed.first == span.first).unwrap_or(span);
+            if span.end <= to {
+                dead.push(*span);
+                return ControlFlow::Continue(());
+            }
+            oldest = Some(*span);
+            ControlFlow::Break(())
+        })?;
+        for span in &dead {
+            self.generations.remove(span);
+            commit.delete_meta(&keys::span(id, span.first));
+            for key in shared.database.keys_between(&keys::timestamp(id, span.first), &keys::timestamp(id, span.end))? {
+                commit.delete_meta(&key);
+            }
+        }
+        replica.with_state(|state| {
+            state.row.log_start = state.row.log_start.max(to);
+            let bytes_end = open.map_or(state.row.bytes_end, |open| open.bytes_end());
+            state.row.first_span = oldest.map_or(to, |span| span.first);
+            state.row.bytes_dropped = oldest.map_or(bytes_end, |span| span.bytes_before);
+            state.row.oldest_generation = oldest.map_or(self.generations.open, |span| span.generation);
+            if let Some(snapshot) = snapshot {
+                commit.put_snapshot(&mut state.row, snapshot);
+            }
+            commit.put_replica(&state.row);
+        });
+        self.generations.write(&mut commit);
+        self.write(commit)?;
+        if !dead.is_empty() {
+            self.unlink_dead();
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, replica: &Arc<Replica>, to: Offset, epochs: Vec<u8>) -> Result<(), StoreError> {
+        // A stale suffix can never come back: the generation that may hold one is closed before its rows are cut.
+        if replica.open_span().is_some() {
+            self.roll_now()?;
+        }
+        let shared = Arc::clone(&self.shared);
+        let (database, id) = (&shared.database, replica.id());
+        let mut commit = Commit::new(database, 1024);
+        let mut spans = Vec::new();
+        let from = database.span_at(id, to)?.map_or(to, |span| span.first);
+        database.visit_spans(id, from, &mut |span| {
+            spans.push(*span);
+            ControlFlow::Continue(())
+        })?;
+        for span in &spans {
+            if span.first >= to {
+                self.generations.remove(span);
+                commit.delete_meta(&keys::span(id, span.first));
+            } else if span.end > to {
+                let cut = self.cut(id, span, to)?;
+                self.generations.shrink(span, &cut);
+                commit.put_span(id, &cut);
+            }
+        }
+        for key in database.keys_between(&keys::timestamp(id, to.plus(1)), &keys::timestamp(ReplicaId(id.0 + 1), Offset::ZERO))? {
+            commit.delete_meta(&key);
+        }
+        let last = self.last_before(replica, to)?;
+        replica.with_state(|state| {
+            let row = &mut state.row;
+            for at in [&mut row.snapshot, &mut row.older_snapshot] {
+                if *at > to {
+                    commit.delete_meta(&keys::snapshot(id, *at));
+                    *at = Offset::UNKNOWN;
+                }
+            }
+            if row.snapshot == Offset::UNKNOWN {
+                std::mem::swap(&mut row.snapshot, &mut row.older_snapshot);
+            }
+            row.end = to;
+            row.epochs = epochs;
+            row.high_watermark = row.high_watermark.min(to);
+            row.log_start = row.log_start.min(to);
+            row.bytes_end = last.map_or(row.bytes_dropped, |span| span.bytes_end());
+            row.segment = last.map_or(Segment { first: to, ..Segment::FIRST }, |span| span.segment);
+            row.segment_max_timestamp = last.map_or(Timestamp::NONE, |span| span.max_timestamp);
+            commit.put_replica(row);
+        });
+        self.generations.write(&mut commit);
+        self.write(commit)?;
+        self.unlink_dead();
+        Ok(())
+    }
+
+    /// The newest span that begins below an offset, as it is once it is cut there.
+    fn last_before(&self, replica: &Replica, to: Offset) -> Result<Option<SpanRow>, StoreError> {
+        let Some(before) = to.get().checked_sub(1).filter(|offset| *offset >= 0) else { return Ok(None) };
+        match self.shared.database.span_at(replica.id(), Offset(before))? {
+            Some(span) if span.first < to && span.end > to => self.cut(replica.id(), &span, to).map(Some),
+            found => Ok(found.filter(|span| span.first < to)),
+        }
+    }
+
+    /// What remains of a closed span below an offset.
+    fn cut(&self, id: ReplicaId, span: &SpanRow, to: Offset) -> Result<SpanRow, StoreError> {
+        let (mut bytes, mut largest) = (0, Timestamp::NONE);
+        let range = OffsetRange { from: span.first, limit: to };
+        self.shared.database.visit_batches(id, range, 1 << 20, &mut |_, batch| {
+            bytes += batch.len() as u64;
+            if let Some((_, timestamp)) = super::rows::batch_extent(batch) {
+                largest = largest.max(timestamp);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(SpanRow { end: to, bytes, max_timestamp: largest, ..*span })
+    }
+}
+
+fn is_open_span(span: &SpanRow, open: Option<&SpanRow>) -> bool {
+    open.is_some_and(|open| open.first == span.first)
+}
+
+/// Tells whoever waits for an operation that it will not be done.
+pub(super) fn refuse(operation: Operation, error: StoreError) {
+    match operation {
+        Operation::Append(append) => append.listener.failed(&error),
+        Operation::Change { answer: Some(answer), .. } => reply(&answer, Err(error)),
+        Operation::Create { answer, .. } => reply(&answer, Err(error)),
+        Operation::Delete { answer, .. } | Operation::Local { answer, .. } => reply(&answer, Err(error)),
+        Operation::Change { answer: None, .. } | Operation::Forget(_) => {
+            tracing::debug!(%error, "a change was dropped: the store is offline");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Reads: of what the tail cache no longer has. Blocking; called on threads that may wait for the disk.
+//!
+//! `meta` says which generation holds an offset (one seek), then the batches of one replica in one generation are a
+//! bounded range. No block checksum is verified: every batch is checked by its own CRC-32C, and its base offset
+//! against its key, before a byte of it is given out.
+
+use std::ops::ControlFlow;
+
+use rocksdb::{DBRawIterator, ReadOptions};
+
+use super::families::{Database, LOG, META};
+use super::keys::{self, ReplicaId};
+use super::rows::SpanRow;
+use crate::error::StoreError;
+use crate::types::{Offset, Timestamp};
+
+/// The smallest read-ahead worth its system call.
+const READ_AHEAD_MIN: usize = 64 << 10;
+/// Beyond this, read-ahead gains nothing.
+const READ_AHEAD_MAX: usize = 1 << 20;
+/// Where the checksum of a batch begins to count, and where it stands.
+const CRC_FROM: usize = 21;
+
+/// A range of one replica's offsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OffsetRange {
+    /// The batch that holds this offset is the first; the next one, when there is a gap.
+    pub from: Offset,
+    /// Batches that start here or later are not in the range.
+    pub limit: Offset,
+}
+
+impl Database {
+    /// Walks the batches of a range in order, as long as `visit` says so. `expected_bytes` sizes the read-ahead.
+    pub fn visit_batches(
+        &self,
+        id: ReplicaId,
+        range: OffsetRange,
+        expected_bytes: usize,
+        visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut from = range.from;
+        while from < range.limit {
+            let Some(span) = self.span_at(id, from)? else { return Ok(()) };
+            let end = span.end.min(range.limit);
+            let flow = self.visit_span(id, &span, OffsetRange { from, limit: end }, (expected_bytes, visit))?;
+            if flow.is_break() || span.is_open() {
+                return Ok(());
+            }
+            from = span.end;
+        }
+        Ok(())
+    }
+
+    fn visit_span(
+        &self,
+        id: ReplicaId,
+        span: &SpanRow,
+        range: OffsetRange,
+        (expected_bytes, visit): (usize, &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>),
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(keys::batch(span.generation, id, span.first));
+        options.set_iterate_upper_bound(keys::batch(span.generation, ReplicaId(id.0 + 1), Offset::ZERO));
+        options.set_readahead_size(expected_bytes.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX));
+        options.set_verify_checksums(false);
+        options.fill_cache(false);
+        let mut rows = self.db().raw_iterator_cf_opt(self.family(LOG), options);
+        rows.seek_for_prev(keys::batch(span.generation, id, range.from.max(span.first)));
+        if !rows.valid() {
+            rows.seek(keys::batch(span.generation, id, span.first));
+        }
+        while let Some((key, batch)) = rows.item() {
+            let Some((_, _, base)) = keys::parse_batch(key) else {
+                return Err(self.corrupt(id, range.from, "has a key of another shape"));
+            };
+            if base >= range.limit {
+                return Ok(ControlFlow::Continue(()));
+            }
+            self.check(id, base, batch)?;
+            if visit(base, batch).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            rows.next();
+        }
+        self.finish(&rows)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The span that holds an offset, or the next one.
+    pub fn span_at(&self, id: ReplicaId, offset: Offset) -> Result<Option<SpanRow>, StoreError> {
+        let mut rows = self.spans(id);
+        rows.seek_for_prev(keys::span(id, offset));
+        if let Some(span) = self.span(id, &rows)?
+            && span.end > offset
+        {
+            return Ok(Some(span));
+        }
+        rows.seek(keys::span(id, offset));
+        self.span(id, &rows)
+    }
+
+    /// Walks the spans from the one that starts at `first` on, as long as `visit` says so.
+    pub fn visit_spans(
+        &self,
+        id: ReplicaId,
+        first: Offset,
+        visit: &mut dyn FnMut(&SpanRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut rows = self.spans(id);
+        rows.seek(keys::span(id, first));
+        while let Some(span) = self.span(id, &rows)? {
+            if visit(&span).is_break() {
+                return Ok(());
+            }
+            rows.next();
+        }
+        Ok(())
+    }
+
+    /// The newest span of a replica.
+    pub fn last_span(&self, id: ReplicaId) -> Result<Option<SpanRow>, StoreError> {
+        let mut rows = self.spans(id);
+        rows.seek_to_last();
+        self.span(id, &rows)
+    }
+
+    /// Where in a span a walk for the first batch with a timestamp of at least `target` may begin.
+    pub fn timestamp_start(&self, id: ReplicaId, span: &SpanRow, target: Timestamp) -> Result<Offset, StoreError> {
+        let mut start = span.first;
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(keys::timestamp(id, span.end));
+        let mut rows = self.db().raw_iterator_cf_opt(self.family(META), options);
+        rows.seek(keys::timestamp(id, span.first));
+        while let Some((key, value)) = rows.item() {
+            let (Some(end), Ok(largest)) = (keys::parse_offset(key), <[u8; 8]>::try_from(value)) else {
+                return Err(self.corrupt(id, span.first, "has a timestamp row that cannot be read"));
+            };
+            if i64::from_be_bytes(largest) >= target.get() {
+                break;
+            }
+            start = end;
+            rows.next();
+        }
+        self.finish(&rows)?;
+        Ok(start)
+    }
+
+    /// The newest producer snapshot at or below an offset, with the offset that it stands for.
+    pub fn snapshot_below(&self, id: ReplicaId, at: Offset) -> Result<Option<(Offset, Vec<u8>)>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(keys::snapshot(id, Offset::ZERO));
+        let mut rows = self.db().raw_iterator_cf_opt(self.family(META), options);
+        rows.seek_for_prev(keys::snapshot(id, at));
+        let found = rows.item().and_then(|(key, value)| Some((keys::parse_offset(key)?, value.to_vec())));
+        self.finish(&rows)?;
+        Ok(found)
+    }
+
+    /// All keys of a range, for deleting them one by one.
+    pub fn keys_between(&self, from: &[u8], to: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        let mut rows = self.db().raw_iterator_cf_opt(self.family(META), options);
+        rows.seek(from);
+        let mut found = Vec::new();
+        while let Some(key) = rows.key() {
+            found.push(key.to_vec());
+            rows.next();
+        }
+        self.finish(&rows)?;
+        Ok(found)
+    }
+
+    fn spans(&self, id: ReplicaId) -> DBRawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(keys::span(id, Offset::ZERO));
+        options.set_iterate_upper_bound(keys::span(ReplicaId(id.0 + 1), Offset::ZERO));
+        self.db().raw_iterator_cf_opt(self.family(META), options)
+    }
+
+    fn span(&self, id: ReplicaId, rows: &DBRawIterator<'_>) -> Result<Option<SpanRow>, StoreError> {
+        let Some((key, value)) = rows.item() else {
+            self.finish(rows)?;
+            return Ok(None);
+        };
+        let row = keys::parse_offset(key).and_then(|first| SpanRow::decode(first, value));
+        row.map(Some).ok_or_else(|| self.corrupt(id, Offset::ZERO, "has a span row that cannot be read"))
+    }
+
+    /// An iterator that ended without an error has seen everything.
+    pub fn finish(&self, rows: &DBRawIterator<'_>) -> Result<(), StoreError> {
+        rows.status().map_err(|error| self.failed("a read", &error))
+    }
+
+    fn check(&self, id: ReplicaId, base: Offset, batch: &[u8]) -> Result<(), StoreError> {
+        let (Some(stored_base), Some(crc), Some(counted)) =
+            (batch.first_chunk::<8>(), batch.get(17..CRC_FROM), batch.get(CRC_FROM..))
+        else {
+            return Err(self.corrupt(id, base, "is shorter than a header"));
+        };
+        if i64::from_be_bytes(*stored_base) != base.get() {
+            return Err(self.corrupt(id, base, "carries another base offset"));
+        }
+        if crc32c::crc32c(counted).to_be_bytes() != crc {
+            return Err(self.corrupt(id, base, "does not match its CRC"));
+        }
+        Ok(())
+    }
+
+    /// The sentence for data that is not as it was written.
+    pub fn corrupt(&self, id: ReplicaId, offset: Offset, what: &str) -> StoreError {
+        StoreError::new(format!("replica {id} at offset {offset} in the log directory {}: {what}", self.name()))
+    }
+}

@@ -1,0 +1,210 @@
+//! The second thread: syncs the write-ahead log for those who wait for it, and unlinks generations that are dead.
+//!
+//! One sync serves every partition that asked before it began (group commit); topics that do not ask are published by
+//! the committer and never wait here. A failed sync takes the store offline: it is never retried and believed
+//! afterwards, because the kernel may have dropped the pages.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rocksdb::ReadOptions;
+
+use super::families::LOG;
+use super::keys::{self, Generation, ReplicaId};
+use super::operation::{Answer, Operation};
+use super::replica::Replica;
+use super::{CommitListener, Shared};
+use crate::env;
+use crate::error::StoreError;
+use crate::types::{Offset, Tick};
+
+/// What is told to whom after a commit.
+pub struct Publication {
+    /// Whose log end offset moved.
+    pub replica: Arc<Replica>,
+    /// Where to.
+    pub end: Offset,
+    /// Who is told.
+    pub listener: Arc<dyn CommitListener>,
+    /// True when it waits for a sync.
+    pub sync: bool,
+}
+
+/// Work for the syncer.
+#[derive(Default)]
+struct Work {
+    publications: Vec<Publication>,
+    answers: Vec<Answer<()>>,
+    /// The earliest moment by which some topic's `flush.ms` wants a sync.
+    sync_by: Option<Tick>,
+    /// Generations in which nothing is alive any more.
+    dead: Vec<Generation>,
+    stop: bool,
+}
+
+/// The syncer's inbox.
+#[derive(Default)]
+pub struct Syncer {
+    work: Mutex<Work>,
+    wake: Condvar,
+}
+
+impl Syncer {
+    /// Publishes after the next sync those that wait for one, and in their order those behind them.
+    pub fn publish(&self, publications: &mut Vec<Publication>) {
+        for publication in publications.iter() {
+            publication.replica.syncing.fetch_add(1, Ordering::Relaxed);
+        }
+        self.work.lock().publications.append(publications);
+        self.wake.notify_one();
+    }
+
+    /// Answers after the next sync.
+    pub fn answer(&self, answer: Answer<()>) {
+        self.work.lock().answers.push(answer);
+        self.wake.notify_one();
+    }
+
+    /// Syncs at some moment up to the given one.
+    pub fn sync_by(&self, moment: Tick) {
+        let mut work = self.work.lock();
+        if work.sync_by.is_none_or(|earlier| moment < earlier) {
+            work.sync_by = Some(moment);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Unlinks the files of dead generations, as far as RocksDB lets go of them.
+    pub fn unlink(&self, dead: Vec<Generation>) {
+        self.work.lock().dead = dead;
+        self.wake.notify_one();
+    }
+
+    /// Ends the thread after the work that is there.
+    pub fn stop(&self) {
+        self.work.lock().stop = true;
+        self.wake.notify_one();
+    }
+
+    fn next(&self) -> Work {
+        let mut work = self.work.lock();
+        loop {
+            let due = work.sync_by.map(|moment| moment.since_ms(env::tick()));
+            let idle = work.publications.is_empty() && work.answers.is_empty() && work.dead.is_empty();
+            if !idle || work.stop || due == Some(0) {
+                let stop = work.stop;
+                // A sync for any reason serves everybody; without one, the deadline stays.
+                let keep = if idle && !stop || work.needs_sync() { None } else { work.sync_by };
+                let mut next = std::mem::take(&mut *work);
+                work.stop = stop;
+                work.sync_by = keep;
+                next.sync_by = next.sync_by.filter(|_| keep.is_none());
+                return next;
+            }
+            match due {
+                Some(milliseconds) => {
+                    self.wake.wait_for(&mut work, Duration::from_millis(milliseconds));
+                }
+                None => self.wake.wait(&mut work),
+            }
+        }
+    }
+}
+
+impl Work {
+    fn needs_sync(&self) -> bool {
+        !self.answers.is_empty() || !self.dead.is_empty() || self.publications.iter().any(|waiting| waiting.sync)
+    }
+}
+
+/// The syncer's thread.
+pub fn run(shared: &Arc<Shared>) {
+    loop {
+        let work = shared.syncer.next();
+        let synced = if work.needs_sync() || work.sync_by.is_some() { sync(shared) } else { shared.check_online() };
+        for publication in work.publications {
+            match &synced {
+                Ok(()) => publication.listener.committed(publication.end),
+                Err(error) => publication.listener.failed(error),
+            }
+            publication.replica.syncing.fetch_sub(1, Ordering::Release);
+        }
+        for answer in work.answers {
+            super::reply(&answer, synced.clone());
+        }
+        if synced.is_ok() && !work.dead.is_empty() {
+            unlink(shared, work.dead);
+        }
+        if work.stop {
+            return;
+        }
+    }
+}
+
+fn sync(shared: &Shared) -> Result<(), StoreError> {
+    shared.check_online()?;
+    shared.database.db().flush_wal(true).map_err(|error| {
+        let error = shared.database.failed("a sync of the write-ahead log", &error);
+        shared.go_offline(&error);
+        error
+    })
+}
+
+/// Drops the files that hold nothing but dead generations. What a file shares with a living neighbour, or what is not
+/// flushed yet, stays until a later call.
+fn unlink(shared: &Shared, dead: Vec<Generation>) {
+    let mut gone = Vec::new();
+    for run in runs(&dead) {
+        match unlink_run(shared, &run) {
+            Ok(true) => gone.extend(run),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the files of dead generations could not be dropped"),
+        }
+    }
+    if !gone.is_empty() {
+        shared.queue.push_always(Operation::Forget(gone));
+    }
+}
+
+fn unlink_run(shared: &Shared, run: &RangeInclusive<Generation>) -> Result<bool, StoreError> {
+    let database = &shared.database;
+    let log = database.family(LOG);
+    let from = keys::generation_start(*run.start());
+    let last = keys::batch(*run.end(), ReplicaId(u64::MAX), Offset(i64::MAX));
+    database
+        .db()
+        .delete_file_in_range_cf(log, from, last)
+        .map_err(|error| database.failed("dropping files", &error))?;
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(last);
+    let mut rows = database.db().raw_iterator_cf_opt(log, options);
+    rows.seek(from);
+    database.finish(&rows)?;
+    Ok(!rows.valid())
+}
+
+/// Neighbouring generations as ranges.
+fn runs(generations: &[Generation]) -> Vec<RangeInclusive<Generation>> {
+    let mut runs: Vec<RangeInclusive<Generation>> = Vec::new();
+    for &generation in generations {
+        match runs.last_mut() {
+            Some(run) if run.end().checked_add(1) == Some(generation) => *run = *run.start()..=generation,
+            _ => runs.push(generation..=generation),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_generations_are_dropped_together() {
+        assert_eq!(runs(&[1, 2, 3, 7, 9, 10]), [1..=3, 7..=7, 9..=10]);
+        assert!(runs(&[]).is_empty());
+    }
+}
