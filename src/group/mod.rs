@@ -1,5 +1,4 @@
-//! Groups: who consumes together, and how far they have come.
-
+//! x
 pub mod classic;
 pub mod offsets;
 pub mod records;

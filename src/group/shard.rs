@@ -51,6 +51,43 @@ pub struct CommitRequest {
     pub offsets: Vec<(Arc<str>, i32, CommittedOffset)>,
 }
 
+/// What a client asks of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// JoinGroup.
+    Join(JoinRequest),
+    /// SyncGroup.
+    Sync(SyncRequest),
+    /// Heartbeat.
+    Heartbeat {
+        /// The member's id.
+        member_id: Arc<str>,
+        /// `group.instance.id` (KIP-345).
+        instance_id: Option<Arc<str>>,
+        /// The generation that it is in.
+        generation: i32,
+    },
+    /// LeaveGroup.
+    Leave(Vec<LeaveIdentity>),
+    /// OffsetCommit.
+    Commit(CommitRequest),
+}
+
+impl Ask {
+    /// The answer when the group cannot be asked at all.
+    pub fn refused(&self, code: ErrorCode) -> Reply {
+        match self {
+            Self::Join(request) => Reply::Join(JoinReply::refused(code, request.member_id.clone())),
+            Self::Sync(_) => Reply::Sync(SyncReply::refused(code)),
+            // While the coordinator reads its log a member is as good as alive.
+            Self::Heartbeat { .. } if code == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => Reply::Heartbeat(ErrorCode::NONE),
+            Self::Heartbeat { .. } => Reply::Heartbeat(code),
+            Self::Leave(_) => Reply::Leave(Err(code)),
+            Self::Commit(_) => Reply::Commit(Err(code)),
+        }
+    }
+}
+
 /// An answer for a waiter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
@@ -126,8 +163,20 @@ impl Shard {
         (self.groups.len(), self.bytes)
     }
 
-    /// JoinGroup.
-    pub fn join(&mut self, now: Now, id: &Arc<str>, request: JoinRequest, waiter: Waiter, room: Room) -> Outcome {
+    /// A client's request takes effect. Its waiter is answered now or in a later event.
+    pub fn ask(&mut self, now: Now, id: &Arc<str>, ask: Ask, waiter: Waiter, room: Room) -> Outcome {
+        match ask {
+            Ask::Join(request) => self.join(now, id, request, waiter, room),
+            Ask::Sync(request) => self.sync(now, id, request, waiter),
+            Ask::Heartbeat { member_id, instance_id, generation } => {
+                self.heartbeat(now, id, (&member_id, instance_id.as_deref(), generation), waiter)
+            }
+            Ask::Leave(identities) => self.leave(now, id, identities, waiter),
+            Ask::Commit(request) => self.commit(now, id, request, waiter, room),
+        }
+    }
+
+    fn join(&mut self, now: Now, id: &Arc<str>, request: JoinRequest, waiter: Waiter, room: Room) -> Outcome {
         if !self.groups.contains_key(id) {
             let code = match (request.member_id.is_empty(), room.groups) {
                 (false, _) => Some(ErrorCode::UNKNOWN_MEMBER_ID),
@@ -146,8 +195,7 @@ impl Shard {
         outcome
     }
 
-    /// SyncGroup.
-    pub fn sync(&mut self, now: Now, id: &Arc<str>, request: SyncRequest, waiter: Waiter) -> Outcome {
+    fn sync(&mut self, now: Now, id: &Arc<str>, request: SyncRequest, waiter: Waiter) -> Outcome {
         if !self.groups.contains_key(id) {
             return Outcome::answer(waiter, Reply::Sync(SyncReply::refused(ErrorCode::UNKNOWN_MEMBER_ID)));
         }
@@ -155,8 +203,7 @@ impl Shard {
         self.with_group(now, id, |group| (group.sync(now, request, waiter, &rules), ())).0
     }
 
-    /// Heartbeat.
-    pub fn heartbeat(&mut self, now: Now, id: &Arc<str>, member: (&str, Option<&str>, i32), waiter: Waiter) -> Outcome {
+    fn heartbeat(&mut self, now: Now, id: &Arc<str>, member: (&str, Option<&str>, i32), waiter: Waiter) -> Outcome {
         if !self.groups.contains_key(id) {
             return Outcome::answer(waiter, Reply::Heartbeat(ErrorCode::UNKNOWN_MEMBER_ID));
         }
@@ -169,8 +216,7 @@ impl Shard {
         outcome
     }
 
-    /// LeaveGroup.
-    pub fn leave(&mut self, now: Now, id: &Arc<str>, identities: Vec<LeaveIdentity>, waiter: Waiter) -> Outcome {
+    fn leave(&mut self, now: Now, id: &Arc<str>, identities: Vec<LeaveIdentity>, waiter: Waiter) -> Outcome {
         if !self.groups.contains_key(id) {
             let code = ErrorCode::UNKNOWN_MEMBER_ID;
             let unknown = identities.into_iter().map(|identity| LeaveResult { identity, code }).collect();
@@ -188,8 +234,7 @@ impl Shard {
         outcome
     }
 
-    /// OffsetCommit.
-    pub fn commit(&mut self, now: Now, id: &Arc<str>, request: CommitRequest, waiter: Waiter, room: Room) -> Outcome {
+    fn commit(&mut self, now: Now, id: &Arc<str>, request: CommitRequest, waiter: Waiter, room: Room) -> Outcome {
         let (mut outcome, checked) = if self.groups.contains_key(id) {
             self.with_group(now, id, |group| {
                 let instance_id = request.instance_id.as_deref();
