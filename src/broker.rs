@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::api::RequestContext;
 use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::Controller;
 use crate::metrics::Metrics;
+use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::types::NodeId;
 
 /// What a handler may reach.
@@ -15,6 +17,14 @@ pub struct Broker {
     pub config: Arc<BrokerConfig>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// Changes the metadata, and knows the newest image.
+    pub controller: Arc<Controller>,
+    /// The partitions of this node.
+    pub replicas: Arc<Replicas>,
+    /// The fetch sessions.
+    pub sessions: Arc<FetchSessions>,
+    /// Ids for idempotent producers.
+    pub producer_ids: Arc<ProducerIds>,
 }
 
 impl Broker {

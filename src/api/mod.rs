@@ -6,7 +6,12 @@
 
 mod api_versions;
 mod context;
+mod fetch;
 mod frame;
+mod init_producer_id;
+mod list_offsets;
+mod offset_for_leader_epoch;
+mod produce;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -117,7 +122,12 @@ macro_rules! apis {
 }
 
 apis! {
+    0 ProduceRequest 3..=13 advertised from 0, bytes produce::serve;
+    1 FetchRequest 4..=18, bytes fetch::serve;
+    2 ListOffsetsRequest 1..=11, typed list_offsets::handle;
     18 ApiVersionsRequest 0..=5, bytes api_versions::serve;
+    22 InitProducerIdRequest 0..=5, typed init_producer_id::handle;
+    23 OffsetForLeaderEpochRequest 2..=4, typed offset_for_leader_epoch::handle;
 }
 
 const fn api_name(request: &'static str) -> &'static str {
