@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::api::RequestContext;
 use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::Controller;
 use crate::metrics::Metrics;
 use crate::types::NodeId;
 
@@ -13,6 +14,8 @@ use crate::types::NodeId;
 pub struct Broker {
     /// The configuration, with the ports that the sockets really have.
     pub config: Arc<BrokerConfig>,
+    /// The cluster's metadata.
+    pub controller: Arc<Controller>,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }
@@ -25,6 +28,6 @@ impl Broker {
 
     /// The cluster's id and this node's.
     pub fn identity(&self) -> (Arc<str>, NodeId) {
-        (self.config.cluster_id.as_deref().unwrap_or_default().into(), self.config.node_id)
+        (Arc::clone(&self.controller.image().cluster_id), self.config.node_id)
     }
 }

@@ -6,7 +6,12 @@
 
 mod api_versions;
 mod context;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod frame;
+mod metadata;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -117,7 +122,12 @@ macro_rules! apis {
 }
 
 apis! {
+    3 MetadataRequest 0..=13, typed metadata::handle;
     18 ApiVersionsRequest 0..=5, bytes api_versions::serve;
+    19 CreateTopicsRequest 2..=7, typed create_topics::handle;
+    20 DeleteTopicsRequest 1..=6, typed delete_topics::handle;
+    32 DescribeConfigsRequest 1..=4, typed describe_configs::handle;
+    60 DescribeClusterRequest 0..=2, typed describe_cluster::handle;
 }
 
 const fn api_name(request: &'static str) -> &'static str {

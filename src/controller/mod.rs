@@ -16,14 +16,13 @@ mod raft_log;
 pub mod record;
 pub mod topics;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, topic};
 use crate::env;
 use crate::error::{ErrorCode, Refusal, StoreError};
 use crate::store::metadata::MetadataStore;
@@ -217,16 +216,13 @@ fn registration(config: &BrokerConfig) -> BrokerRegistration {
     }
 }
 
-fn rules(config: &BrokerConfig) -> Rules {
+fn rules(config: &Arc<BrokerConfig>) -> Rules {
+    let broker = config.clone();
     Rules {
         partitions: config.num_partitions,
         replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
-        validate_configs,
+        validate_configs: Box::new(move |configs| topic::validate_all(configs, &broker)),
     }
-}
-
-fn validate_configs(configs: &BTreeMap<String, String>) -> Result<(), String> {
-    configs.iter().try_for_each(|(key, value)| crate::config::topic::validate(key, value))
 }
 
 /// The one task that decides.

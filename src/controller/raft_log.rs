@@ -51,7 +51,7 @@ pub struct Member {
 
 impl Default for Member {
     fn default() -> Self {
-        Self { node: NodeId::NONE, directory: Uuid::nil() }
+        Self { node: NodeId(0), directory: Uuid::nil() }
     }
 }
 
@@ -349,6 +349,38 @@ mod tests {
     #[test]
     fn the_store_passes_openrafts_own_suite() {
         Suite::test_all(OnDisk).unwrap();
+    }
+
+    fn entry_of(index: u64, records: Vec<Record>) -> openraft::Entry<TypeConfig> {
+        let log_id = LogId::new(openraft::CommittedLeaderId::new(1, Member::default()), index);
+        openraft::Entry { log_id, payload: EntryPayload::Normal(records) }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_and_the_entries_behind_it_survive_a_cut_of_the_log() {
+        let entries = (1..20).map(|index| {
+            let topic = crate::types::TopicId(Uuid::from_u128(u128::from(index)));
+            entry_of(index, vec![Record::Topic(record::TopicRecord { id: topic, name: format!("t{index}") })])
+        });
+        let entries: Vec<_> = entries.collect();
+        let dir = tempfile::tempdir().unwrap();
+        let store = MetadataStore::open(dir.path()).unwrap();
+        let published = Arc::new(Published::default());
+        let mut log = RaftLog::new(store.clone());
+        let mut machine = StateMachine::load(store.clone(), published.clone()).unwrap();
+        openraft::storage::RaftLogStorageExt::blocking_append(&mut log, entries.clone()).await.unwrap();
+        machine.apply(entries[..9].to_vec()).await.unwrap();
+        machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+        machine.apply(entries[9..].to_vec()).await.unwrap();
+        log.purge(entries[5].log_id).await.unwrap();
+
+        let shown = Arc::new(Published::default());
+        let mut restarted = StateMachine::load(store, shown.clone()).unwrap();
+        let (applied, _) = restarted.applied_state().await.unwrap();
+        let rest = log.try_get_log_entries(applied.unwrap().index + 1..).await.unwrap();
+        assert_eq!(rest.len(), 10);
+        restarted.apply(rest).await.unwrap();
+        assert_eq!(*shown.load(), *published.load());
     }
 
     #[test]

@@ -51,6 +51,9 @@ impl NewTopic {
     }
 }
 
+/// A check of a topic's settings as a whole.
+pub type Validate = Box<dyn Fn(&BTreeMap<String, String>) -> Result<(), String> + Send + Sync>;
+
 /// What a request needs besides the image.
 pub struct Rules {
     /// `num.partitions`.
@@ -58,7 +61,7 @@ pub struct Rules {
     /// `default.replication.factor`.
     pub replication_factor: i16,
     /// Checks a topic's settings; the sentence says what is wrong.
-    pub validate_configs: fn(&BTreeMap<String, String>) -> Result<(), String>,
+    pub validate_configs: Validate,
 }
 
 /// What the shell drew for a request.
