@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
-use kafka_protocol::protocol::StrBytes;
 
 use super::group_words::{self, text, wire_text};
 use super::{Reply, RequestContext};
@@ -107,6 +106,8 @@ fn response(reply: JoinReply, version: i16) -> JoinGroupResponse {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::protocol::StrBytes;
+
     use super::*;
 
     #[test]

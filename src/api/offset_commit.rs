@@ -54,30 +54,10 @@ pub fn handle(
         tells_unknown_groups: version >= TELLS_UNKNOWN_GROUPS,
         offsets: Vec::new(),
     };
-    let mut judged = Vec::new();
-    let mut some_topic_exists = false;
-    for topic in request.topics {
-        let found = find(&image, &topic, version >= BY_ID);
-        let mut refusals = Vec::new();
-        for partition in &topic.partitions {
-            let known = found.and_then(|found| found.map(|found| (found, found.partition(partition.partition_index))).ok());
-            refusals.push(match (found, known) {
-                (Err(code), _) => Some(code),
-                (Ok(topic), Some((_, Some(_)))) => {
-                    some_topic_exists = true;
-                    let value = value_of(partition, topic.id, now, expires_at);
-                    let too_long = value.metadata.encode_utf16().count() > max_note || value.metadata.len() > MAX_TEXT;
-                    if !too_long {
-                        ask.offsets.push((topic.name.clone(), partition.partition_index, value));
-                    }
-                    too_long.then_some(ErrorCode::OFFSET_METADATA_TOO_LARGE)
-                }
-                (Ok(_), _) => Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            });
-        }
-        judged.push(Judged { topic, refusals });
-    }
-    if !some_topic_exists {
+    let rules = Rules { image: &image, by_id: version >= BY_ID, max_note, now, expires_at };
+    let judged: Vec<Judged> =
+        request.topics.into_iter().map(|topic| rules.judge(topic, &mut ask.offsets)).collect();
+    if !judged.iter().any(Judged::concerns_the_group) {
         return Reply::Now(response(judged, Ok(()), version));
     }
     if request.group_id.len() > MAX_TEXT {
@@ -96,31 +76,64 @@ pub fn handle(
     })
 }
 
-fn find<'a>(
+/// What a partition is judged by.
+struct Rules<'a> {
     image: &'a MetadataImage,
-    topic: &OffsetCommitRequestTopic,
     by_id: bool,
-) -> Result<&'a Arc<TopicImage>, ErrorCode> {
-    if by_id {
-        image.topic_by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
-    } else {
-        image.topic(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    max_note: usize,
+    now: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+impl Rules<'_> {
+    fn judge(&self, topic: OffsetCommitRequestTopic, offsets: &mut Vec<(Arc<str>, i32, CommittedOffset)>) -> Judged {
+        let found = if self.by_id {
+            self.image.topic_by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+        } else {
+            self.image.topic(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        };
+        let mut refusals = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            refusals.push(match found {
+                Err(code) => Some(code),
+                Ok(found) => match self.judge_partition(found, partition) {
+                    Err(code) => Some(code),
+                    Ok(value) => {
+                        offsets.push((found.name.clone(), partition.partition_index, value));
+                        None
+                    }
+                },
+            });
+        }
+        Judged { topic, refusals }
+    }
+
+    fn judge_partition(
+        &self,
+        topic: &TopicImage,
+        partition: &OffsetCommitRequestPartition,
+    ) -> Result<CommittedOffset, ErrorCode> {
+        topic.partition(partition.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let note = partition.committed_metadata.as_deref().unwrap_or_default();
+        // Kafka counts as Java does.
+        if note.len() > MAX_TEXT || note.encode_utf16().count() > self.max_note {
+            return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+        }
+        Ok(CommittedOffset {
+            offset: Offset(partition.committed_offset),
+            leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
+            metadata: note.into(),
+            committed_at: self.now,
+            expires_at: self.expires_at,
+            topic_id: topic.id,
+        })
     }
 }
 
-fn value_of(
-    partition: &OffsetCommitRequestPartition,
-    topic_id: TopicId,
-    now: Timestamp,
-    expires_at: Option<Timestamp>,
-) -> CommittedOffset {
-    CommittedOffset {
-        offset: Offset(partition.committed_offset),
-        leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
-        metadata: partition.committed_metadata.as_ref().map_or_else(|| "".into(), text),
-        committed_at: now,
-        expires_at,
-        topic_id,
+impl Judged {
+    /// True when one of its partitions exists.
+    fn concerns_the_group(&self) -> bool {
+        self.refusals.iter().any(|refusal| matches!(refusal, None | Some(ErrorCode::OFFSET_METADATA_TOO_LARGE)))
     }
 }
 

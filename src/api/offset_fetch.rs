@@ -84,7 +84,7 @@ fn offsets(shard: &Shard, asked: &OffsetFetchRequestGroup, image: &MetadataImage
                 None => return topic_refused(asked, ErrorCode::UNKNOWN_TOPIC_ID, version),
             }
         } else {
-            (&*asked.name, image.topic(&asked.name).map_or(TopicId::ZERO, |found| found.id))
+            (&**asked.name, image.topic(&asked.name).map_or(TopicId::ZERO, |found| found.id))
         };
         let fetch = |index: &i32| match committed {
             Some(offsets) => partition(&offsets.fetch(name, id, *index)),

@@ -27,6 +27,9 @@ use crate::types::{Offset, Tick};
 /// Events taken in one round.
 const ROUND: usize = 256;
 
+/// Looks at a shard's state, or is told why there is none to look at.
+pub(super) type Look = Box<dyn FnOnce(Result<&Shard, ErrorCode>) + Send>;
+
 /// What a shard's task is told.
 pub(super) enum Event {
     /// A client's request.
@@ -38,8 +41,8 @@ pub(super) enum Event {
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
     },
-    /// A look at the state, or why there is none to look at.
-    Read(Box<dyn FnOnce(Result<&Shard, ErrorCode>) + Send>),
+    /// A look at the state.
+    Read(Look),
     /// Topics are gone.
     TopicsGone(Arc<MetadataImage>),
 }
