@@ -10,8 +10,23 @@ mod create_topics;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
+mod fetch;
+mod find_coordinator;
 mod frame;
+mod group_words;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -122,10 +137,24 @@ macro_rules! apis {
 }
 
 apis! {
+    0 ProduceRequest 3..=13 advertised from 0, bytes produce::serve;
+    1 FetchRequest 4..=18, bytes fetch::serve;
+    2 ListOffsetsRequest 1..=11, typed list_offsets::handle;
     3 MetadataRequest 0..=13, typed metadata::handle;
+    8 OffsetCommitRequest 2..=10, typed offset_commit::handle;
+    9 OffsetFetchRequest 1..=10, typed offset_fetch::handle;
+    10 FindCoordinatorRequest 0..=6, typed find_coordinator::handle;
+    11 JoinGroupRequest 0..=9, typed join_group::handle;
+    12 HeartbeatRequest 0..=4, typed heartbeat::handle;
+    13 LeaveGroupRequest 0..=5, typed leave_group::handle;
+    14 SyncGroupRequest 0..=5, typed sync_group::handle;
+    15 DescribeGroupsRequest 0..=6, typed describe_groups::handle;
+    16 ListGroupsRequest 0..=5, typed list_groups::handle;
     18 ApiVersionsRequest 0..=5, bytes api_versions::serve;
     19 CreateTopicsRequest 2..=7, typed create_topics::handle;
     20 DeleteTopicsRequest 1..=6, typed delete_topics::handle;
+    22 InitProducerIdRequest 0..=5, typed init_producer_id::handle;
+    23 OffsetForLeaderEpochRequest 2..=4, typed offset_for_leader_epoch::handle;
     32 DescribeConfigsRequest 1..=4, typed describe_configs::handle;
     60 DescribeClusterRequest 0..=2, typed describe_cluster::handle;
 }

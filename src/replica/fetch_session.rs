@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use cache::SessionCache;
+pub use cache::{NewSession, SessionCache};
 
 use crate::error::ErrorCode;
 use crate::types::{LeaderEpoch, Offset, TopicId};
