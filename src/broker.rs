@@ -15,10 +15,10 @@ use crate::types::NodeId;
 pub struct Broker {
     /// The configuration, with the ports that the sockets really have.
     pub config: Arc<BrokerConfig>,
+    /// The cluster's metadata.
+    pub controller: Arc<Controller>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Changes the metadata, and knows the newest image.
-    pub controller: Arc<Controller>,
     /// The partitions of this node.
     pub replicas: Arc<Replicas>,
     /// The fetch sessions.
@@ -35,6 +35,6 @@ impl Broker {
 
     /// The cluster's id and this node's.
     pub fn identity(&self) -> (Arc<str>, NodeId) {
-        (self.config.cluster_id.as_deref().unwrap_or_default().into(), self.config.node_id)
+        (Arc::clone(&self.controller.image().cluster_id), self.config.node_id)
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::text;
 
 /// How long an answer may take before the test is given up: a bound on hanging, not a measure.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The client id that the tests send.
 pub const CLIENT_ID: &str = "conformance";

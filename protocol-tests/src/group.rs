@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 
 use crate::client::Client;
 use crate::steps::until;
+use crate::writer::Writer;
 use crate::{broker, code, text};
 
 /// The protocol type of consumers.
@@ -45,11 +46,19 @@ impl Member {
         GroupId(text(&self.group))
     }
 
+    /// What the member wants, as a consumer says it (ConsumerProtocolSubscription, version 1). It must be well formed:
+    /// in a group of consumers Kafka reads it, and one that cannot be read leaves the whole group without an answer.
+    pub fn subscription(&self) -> Bytes {
+        let topic = self.instance.as_deref().unwrap_or("work");
+        let (no_user_data, no_owned_partitions) = (-1, 0);
+        Writer::new().i16(1).i32(1).string(topic).i32(no_user_data).i32(no_owned_partitions).bytes.into()
+    }
+
     /// A JoinGroup request with the protocol `range`.
     pub fn join_request(&self, version: i16) -> JoinGroupRequest {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text("range"))
-            .with_metadata(Bytes::from(format!("wants {}", self.instance.as_deref().unwrap_or("work"))));
+            .with_metadata(self.subscription());
         let mut request = JoinGroupRequest::default()
             .with_group_id(self.group_id())
             .with_session_timeout_ms(self.session_ms)

@@ -11,8 +11,8 @@ use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionRespons
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, FetchResponse, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest,
-    ProduceResponse, TopicName,
+    CreateTopicsRequest, FetchRequest, FetchResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListOffsetsRequest, ProduceRequest, ProduceResponse, TopicName,
 };
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
@@ -194,10 +194,20 @@ pub async fn log_end(client: &mut Client, topic: &Topic, partition: i32) -> i64 
     answer.offset
 }
 
+/// Asks for a producer id until the broker has one: Kafka fetches blocks of ids in the background, and says meanwhile
+/// that its coordinator loads.
+pub async fn init_producer_id(client: &mut Client, version: i16, request: &InitProducerIdRequest) -> InitProducerIdResponse {
+    until("a block of producer ids", async || {
+        let response = client.call(version, request).await;
+        (response.error_code != code::COORDINATOR_LOAD_IN_PROGRESS).then_some(response)
+    })
+    .await
+}
+
 /// A new producer id, and its epoch.
 pub async fn producer_id(client: &mut Client) -> (i64, i16) {
     let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
-    let response = client.call(4, &request).await;
+    let response = init_producer_id(client, 4, &request).await;
     assert_eq!(response.error_code, code::NONE);
     (response.producer_id.0, response.producer_epoch)
 }

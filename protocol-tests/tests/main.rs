@@ -4,7 +4,18 @@
 //! does.
 
 mod api_versions;
+mod coordinator;
+mod describe;
+mod fetch;
+mod fetch_sessions;
 mod idempotence;
+mod list_offsets;
+mod malformed;
+mod membership;
 mod metadata;
+mod offset_for_leader_epoch;
+mod offsets;
 mod produce;
 mod produce_refused;
+mod rebalance;
+mod topics;

@@ -6,10 +6,15 @@
 
 mod api_versions;
 mod context;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod fetch;
 mod frame;
 mod init_producer_id;
 mod list_offsets;
+mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 
@@ -125,9 +130,14 @@ apis! {
     0 ProduceRequest 3..=13 advertised from 0, bytes produce::serve;
     1 FetchRequest 4..=18, bytes fetch::serve;
     2 ListOffsetsRequest 1..=11, typed list_offsets::handle;
+    3 MetadataRequest 0..=13, typed metadata::handle;
     18 ApiVersionsRequest 0..=5, bytes api_versions::serve;
+    19 CreateTopicsRequest 2..=7, typed create_topics::handle;
+    20 DeleteTopicsRequest 1..=6, typed delete_topics::handle;
     22 InitProducerIdRequest 0..=5, typed init_producer_id::handle;
     23 OffsetForLeaderEpochRequest 2..=4, typed offset_for_leader_epoch::handle;
+    32 DescribeConfigsRequest 1..=4, typed describe_configs::handle;
+    60 DescribeClusterRequest 0..=2, typed describe_cluster::handle;
 }
 
 const fn api_name(request: &'static str) -> &'static str {

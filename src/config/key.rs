@@ -128,17 +128,6 @@ pub enum Importance {
     Low,
 }
 
-impl Importance {
-    /// The name that `ConfigDef` gives it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::High => "HIGH",
-            Self::Medium => "MEDIUM",
-            Self::Low => "LOW",
-        }
-    }
-}
-
 /// Where a broker key may be changed while the broker runs (KIP-226).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
@@ -150,18 +139,6 @@ pub enum Scope {
     ClusterWide,
     /// Not documented, not described.
     Internal,
-}
-
-impl Scope {
-    /// The word in the tables; internal keys have none.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ReadOnly => "read-only",
-            Self::PerBroker => "per-broker",
-            Self::ClusterWide => "cluster-wide",
-            Self::Internal => "",
-        }
-    }
 }
 
 /// How far this version goes along with a key.
@@ -290,10 +267,14 @@ impl Key {
         }
     }
 
-    /// A list without what is said twice (KIP-1161), and never with an empty element.
+    /// A list without what is said twice (KIP-1161), and never with an empty element. Where an empty list is refused
+    /// anyway, an element that is empty is overlooked: tools end `advertised.listeners` with a comma.
     fn list(&self, text: &str) -> Result<Value, String> {
         let mut values: Vec<String> = Vec::new();
         for item in text.split(',').map(str::trim).filter(|_| !text.is_empty()) {
+            if item.is_empty() && self.allowed == Allowed::Filled {
+                continue;
+            }
             if item.is_empty() {
                 return Err(format!("Configuration '{}' values must not be empty.", self.name));
             }

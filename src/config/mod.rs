@@ -14,6 +14,8 @@ mod notices;
 mod settings;
 pub mod source;
 mod table;
+#[cfg(test)]
+mod tests;
 pub mod topic;
 mod values;
 

@@ -176,3 +176,93 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn yaml_joins_maps_by_dots_and_lists_by_commas() {
+        let text = "num.partitions: 3\nlog:\n  retention:\n    ms: -1\n  dirs: [a, b]\nauto.create.topics.enable: false\nbroker.rack:\n";
+        let expected = [
+            ("num.partitions", "3"),
+            ("log.retention.ms", "-1"),
+            ("log.dirs", "a,b"),
+            ("auto.create.topics.enable", "false"),
+        ];
+        assert_eq!(from_yaml(text), Ok(pairs(&expected)));
+        assert_eq!(from_yaml(""), Ok(Vec::new()));
+        assert_eq!(from_yaml("a.b: 1\na:\n  b: 2\n"), Err("a.b stands in it twice".to_owned()));
+        assert_eq!(from_yaml("just words"), Err("it is not a list of `key: value`".to_owned()));
+        assert!(from_yaml("a: [[1]]").is_err());
+        assert!(from_yaml("a: {").is_err());
+    }
+
+    #[test]
+    fn properties_are_javas() {
+        let text = b"# note\nnum.partitions = 3\nlisteners:PLAINTEXT://\\\n  :9092\nlast=1\nlast=2 \n";
+        let mut read = from_properties(text).expect("it is valid");
+        read.sort();
+        assert_eq!(read, pairs(&[("last", "2"), ("listeners", "PLAINTEXT://:9092"), ("num.partitions", "3")]));
+    }
+
+    #[test]
+    fn variables_become_keys_as_in_kafkas_images() {
+        assert_eq!(property("KAFKA_NUM_PARTITIONS"), "num.partitions");
+        assert_eq!(property("KAFKA_A__B___C_D"), "a_b-c.d");
+        let name = property("KAFKA_LISTENER_NAME_SECURE_SCRAM___SHA___256_SASL_JAAS_CONFIG");
+        assert_eq!(name, "listener.name.secure.scram-sha-256.sasl.jaas.config");
+    }
+
+    #[test]
+    fn what_is_no_key_is_left_out_of_the_environment() {
+        let mut settings = Settings::default();
+        let variables = [
+            ("KAFKA_HEAP_OPTS", "-Xmx1g"),
+            ("KAFKA_PORT", "tcp://10.0.0.1:9092"),
+            ("KAFKA_SERVICE_HOST", "10.0.0.1"),
+            ("KAFKA_SERVICE_PORT_CLIENT", "9092"),
+            ("KAFKA_PORT_9092_TCP_ADDR", "10.0.0.1"),
+            ("KAFKA_BROKER_RACK", ""),
+            ("HOME", "/"),
+            ("CLUSTER_ID", "abc"),
+        ];
+        let skipped = from_environment(pairs(&variables), &mut settings);
+        assert_eq!(
+            skipped,
+            ["KAFKA_PORT", "KAFKA_PORT_9092_TCP_ADDR", "KAFKA_SERVICE_HOST", "KAFKA_SERVICE_PORT_CLIENT"]
+        );
+        let set: Vec<(&str, &str)> = settings.iter().map(|(key, setting)| (key, setting.text.as_str())).collect();
+        assert_eq!(set, [("broker.rack", ""), ("cluster.id", "abc")]);
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_environment_and_that_before_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("server.properties");
+        fs::write(&path, "num.partitions=2\nmessage.max.bytes=2\nfetch.max.bytes=2000\n").expect("it can be written");
+        let environment = pairs(&[("KAFKA_NUM_PARTITIONS", "3"), ("KAFKA_MESSAGE_MAX_BYTES", "3")]);
+        let overrides = ["num.partitions=4".to_owned()];
+        let config = load(Some(&path), environment, &overrides).expect("it is valid").config;
+        assert_eq!((config.num_partitions, config.message_max_bytes, config.fetch_max_bytes), (4, 3, 2000));
+    }
+
+    #[test]
+    fn every_fault_of_the_sources_is_a_sentence() {
+        let overrides = ["num.partitions".to_owned()];
+        let faults = load(Some(Path::new("/nowhere/x.yaml")), [], &overrides).expect_err("neither is valid");
+        assert_eq!(faults.len(), 2);
+        assert!(faults[0].starts_with("the configuration file /nowhere/x.yaml cannot be read: "), "{}", faults[0]);
+        assert_eq!(faults[1], "--override num.partitions: write it as key=value");
+    }
+
+    #[test]
+    fn memory_is_read_off_meminfo() {
+        assert_eq!(total_memory("MemTotal:       24642 kB\nMemFree: 1 kB\n"), Some(24642 * 1024));
+        assert_eq!(total_memory("nothing"), None);
+    }
+}

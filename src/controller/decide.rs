@@ -99,7 +99,9 @@ mod tests {
     use crate::controller::apply::apply;
     use crate::types::TopicId;
 
-    const RULES: Rules = Rules { partitions: 1, replication_factor: 1, validate_configs: |_| Ok(()) };
+    fn rules() -> Rules {
+        Rules { partitions: 1, replication_factor: 1, validate_configs: Box::new(|_| Ok(())) }
+    }
 
     fn joining(node: i32) -> Request {
         let broker = BrokerRegistration {
@@ -114,7 +116,7 @@ mod tests {
     }
 
     fn after(image: &MetadataImage, version: u64, request: &Request) -> MetadataImage {
-        apply(image, version, &decide(image, request, &RULES).0)
+        apply(image, version, &decide(image, request, &rules()).0)
     }
 
     #[test]
@@ -139,7 +141,7 @@ mod tests {
         let mut image = MetadataImage::default();
         let mut seen = 0;
         for version in 1..5 {
-            let (records, Answer::ProducerIds(Ok(block))) = decide(&image, &Request::ProducerIds(NodeId(1)), &RULES)
+            let (records, Answer::ProducerIds(Ok(block))) = decide(&image, &Request::ProducerIds(NodeId(1)), &rules())
             else {
                 panic!("there are ids left");
             };
@@ -148,7 +150,7 @@ mod tests {
             image = apply(&image, version, &records);
         }
         image.next_producer_id = i64::MAX - 999;
-        let (records, answer) = decide(&image, &Request::ProducerIds(NodeId(1)), &RULES);
+        let (records, answer) = decide(&image, &Request::ProducerIds(NodeId(1)), &rules());
         assert!(records.is_empty() && matches!(answer, Answer::ProducerIds(Err(_))));
     }
 
@@ -160,7 +162,7 @@ mod tests {
             chance: Chance { ids: vec![TopicId(uuid::Uuid::from_u128(1))], placement: 0 },
             validate_only: true,
         };
-        let (records, Answer::Created(answers)) = decide(&image, &request, &RULES) else { panic!("asked to create") };
+        let (records, Answer::Created(answers)) = decide(&image, &request, &rules()) else { panic!("asked to create") };
         assert!(records.is_empty() && answers[0].1.is_ok());
     }
 }

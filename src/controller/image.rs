@@ -23,6 +23,9 @@ pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 /// The topic of the transaction coordinators' records.
 pub const TRANSACTION_STATE: &str = "__transaction_state";
 
+/// The topic of the share coordinators' records.
+pub const SHARE_GROUP_STATE: &str = "__share_group_state";
+
 /// Every topic, broker and setting of the cluster after one entry of the metadata log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MetadataImage {
@@ -143,5 +146,5 @@ impl BrokerRegistration {
 
 /// True for the names of topics that the broker keeps for itself.
 pub fn is_internal(name: &str) -> bool {
-    name == CONSUMER_OFFSETS || name == TRANSACTION_STATE
+    matches!(name, CONSUMER_OFFSETS | TRANSACTION_STATE | SHARE_GROUP_STATE)
 }

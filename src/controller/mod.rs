@@ -16,14 +16,13 @@ mod raft_log;
 pub mod record;
 pub mod topics;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, topic};
 use crate::env;
 use crate::error::{ErrorCode, Refusal, StoreError};
 use crate::store::metadata::MetadataStore;
@@ -31,8 +30,8 @@ use crate::types::{TopicId, kafka_uuid};
 
 use decide::{Answer, Request};
 pub use image::{BrokerEndpoint, BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
-use published::Published;
 pub use published::Listener;
+use published::Published;
 use raft::Quorum;
 use record::Record;
 pub use topics::{Answers, DeleteAnswer, NewTopic, TopicToDelete, validate_name};
@@ -53,10 +52,13 @@ pub struct Controller {
     config: Arc<BrokerConfig>,
 }
 
+/// Whom to answer.
+type Asker = oneshot::Sender<Result<Answer, Refusal>>;
+
 /// A request and whom to answer.
 struct Queued {
     request: Request,
-    answer: oneshot::Sender<Result<Answer, Refusal>>,
+    answer: Asker,
 }
 
 impl Controller {
@@ -151,7 +153,8 @@ impl Controller {
     /// Checks that the directory is the cluster's that the configuration means, and registers this broker.
     async fn join(&self, dir: &std::path::Path) -> Result<(), StoreError> {
         let stored = self.image().cluster_id.clone();
-        if let Some(given) = self.config.cluster_id.as_deref().filter(|given| !stored.is_empty() && **given != *stored) {
+        if let Some(given) = self.config.cluster_id.as_deref().filter(|given| !stored.is_empty() && **given != *stored)
+        {
             return Err(StoreError::new(format!(
                 "the metadata in {} belongs to the cluster {stored}, but the configuration names the cluster {given}: \
                  set cluster.id (CLUSTER_ID) to {stored} or remove it, or choose another log.dirs",
@@ -217,16 +220,13 @@ fn registration(config: &BrokerConfig) -> BrokerRegistration {
     }
 }
 
-fn rules(config: &BrokerConfig) -> Rules {
+fn rules(config: &Arc<BrokerConfig>) -> Rules {
+    let broker = config.clone();
     Rules {
         partitions: config.num_partitions,
         replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
-        validate_configs,
+        validate_configs: Box::new(move |configs| topic::validate_all(configs, &broker)),
     }
-}
-
-fn validate_configs(configs: &BTreeMap<String, String>) -> Result<(), String> {
-    configs.iter().try_for_each(|(key, value)| crate::config::topic::validate(key, value))
 }
 
 /// The one task that decides.
@@ -250,8 +250,7 @@ impl Decider {
     }
 
     /// Everything that is queued, each request judged after the one before it.
-    #[expect(clippy::type_complexity, reason = "used once, one line below")]
-    fn decide(&mut self, first: Queued) -> (Vec<Record>, Vec<(Answer, oneshot::Sender<Result<Answer, Refusal>>)>) {
+    fn decide(&mut self, first: Queued) -> (Vec<Record>, Vec<(Answer, Asker)>) {
         let mut image = self.published.load();
         let mut records = Vec::new();
         let mut answers = Vec::new();

@@ -77,7 +77,7 @@ async fn attend(mut listener: Listener, mut images: mpsc::Receiver<Shown>) {
             };
         }
         // Whoever showed the image may have stopped waiting.
-        drop(done.send(()));
+        let _ = done.send(());
     }
 }
 

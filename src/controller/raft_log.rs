@@ -3,6 +3,7 @@
 //! The image lives in memory and is made anew at each start from the snapshot and the entries after it; the snapshot
 //! is the image told as records. Writes go to a blocking thread, since each waits for the disk. Nothing here decides:
 //! entries are folded by `apply` and shown by `published`.
+#![expect(clippy::result_large_err, reason = "openraft's error, as its traits want it")]
 
 use std::fmt;
 use std::io::Cursor;
@@ -51,7 +52,7 @@ pub struct Member {
 
 impl Default for Member {
     fn default() -> Self {
-        Self { node: NodeId::NONE, directory: Uuid::nil() }
+        Self { node: NodeId(0), directory: Uuid::nil() }
     }
 }
 
@@ -179,8 +180,7 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
         I: IntoIterator<Item = openraft::Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let stored: Vec<_> =
-            entries.into_iter().map(|entry| (entry.log_id.index, record::encode(&entry))).collect();
+        let stored: Vec<_> = entries.into_iter().map(|entry| (entry.log_id.index, record::encode(&entry))).collect();
         write(&self.store, move |store| store.append(&stored)).await?;
         callback.log_io_completed(Ok(()));
         Ok(())
@@ -214,8 +214,12 @@ pub struct State {
 impl StateMachine {
     /// The state of the store's snapshot; the log's entries follow by `apply`.
     pub fn load(store: Arc<MetadataStore>, published: Arc<Published>) -> std::result::Result<Self, StoreError> {
-        let empty =
-            State { store: store.clone(), image: Arc::default(), applied: None, membership: StoredMembership::default() };
+        let empty = State {
+            store: store.clone(),
+            image: Arc::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+        };
         let bytes = (store.get(Slot::SnapshotMeta)?, store.get(Slot::Snapshot)?);
         let state = match bytes {
             (Some(meta), Some(snapshot)) => empty.restored(&record::decode(&meta)?, &snapshot)?,
@@ -349,6 +353,38 @@ mod tests {
     #[test]
     fn the_store_passes_openrafts_own_suite() {
         Suite::test_all(OnDisk).unwrap();
+    }
+
+    fn entry_of(index: u64, records: Vec<Record>) -> openraft::Entry<TypeConfig> {
+        let log_id = LogId::new(openraft::CommittedLeaderId::new(1, Member::default()), index);
+        openraft::Entry { log_id, payload: EntryPayload::Normal(records) }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_and_the_entries_behind_it_survive_a_cut_of_the_log() {
+        let entries = (1..20).map(|index| {
+            let topic = crate::types::TopicId(Uuid::from_u128(u128::from(index)));
+            entry_of(index, vec![Record::Topic(record::TopicRecord { id: topic, name: format!("t{index}") })])
+        });
+        let entries: Vec<_> = entries.collect();
+        let dir = tempfile::tempdir().unwrap();
+        let store = MetadataStore::open(dir.path()).unwrap();
+        let published = Arc::new(Published::default());
+        let mut log = RaftLog::new(store.clone());
+        let mut machine = StateMachine::load(store.clone(), published.clone()).unwrap();
+        openraft::storage::RaftLogStorageExt::blocking_append(&mut log, entries.clone()).await.unwrap();
+        machine.apply(entries[..9].to_vec()).await.unwrap();
+        machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+        machine.apply(entries[9..].to_vec()).await.unwrap();
+        log.purge(entries[5].log_id).await.unwrap();
+
+        let shown = Arc::new(Published::default());
+        let mut restarted = StateMachine::load(store, shown.clone()).unwrap();
+        let (applied, _) = restarted.applied_state().await.unwrap();
+        let rest = log.try_get_log_entries(applied.unwrap().index + 1..).await.unwrap();
+        assert_eq!(rest.len(), 10);
+        restarted.apply(rest).await.unwrap();
+        assert_eq!(*shown.load(), *published.load());
     }
 
     #[test]

@@ -11,7 +11,9 @@ fn checked(configs: &BTreeMap<String, String>) -> Result<(), String> {
     }
 }
 
-const RULES: Rules = Rules { partitions: 2, replication_factor: 1, validate_configs: checked };
+fn rules() -> Rules {
+    Rules { partitions: 2, replication_factor: 1, validate_configs: Box::new(checked) }
+}
 
 fn image_with(topics: &[&str]) -> MetadataImage {
     let broker = |id: i32, fenced| {
@@ -26,7 +28,7 @@ fn image_with(topics: &[&str]) -> MetadataImage {
     };
     let image = apply(&MetadataImage::default(), 1, &[broker(1, false), broker(3, true)]);
     let wanted: Vec<_> = topics.iter().map(|name| NewTopic::named(*name)).collect();
-    let (records, _) = create(&image, &wanted, &RULES, &chance(topics.len(), 100));
+    let (records, _) = create(&image, &wanted, &rules(), &chance(topics.len(), 100));
     apply(&image, 2, &records)
 }
 
@@ -39,7 +41,7 @@ fn chance(count: usize, first: u128) -> Chance {
 }
 
 fn refusal(image: &MetadataImage, topic: NewTopic) -> (ErrorCode, String) {
-    let (records, answers) = create(image, &[topic], &RULES, &chance(1, 900));
+    let (records, answers) = create(image, &[topic], &rules(), &chance(1, 900));
     assert!(records.is_empty(), "a refused topic leaves no record");
     let refusal = answers.into_iter().next().unwrap().1.unwrap_err();
     (refusal.code, refusal.message.unwrap())
@@ -54,7 +56,7 @@ fn assigned_to(assignments: &[(i32, &[i32])]) -> NewTopic {
 #[test]
 fn a_topic_gets_the_defaults_and_the_identity_that_was_drawn() {
     let image = image_with(&[]);
-    let (records, answers) = create(&image, &[NewTopic::named("t")], &RULES, &chance(1, 7));
+    let (records, answers) = create(&image, &[NewTopic::named("t")], &rules(), &chance(1, 7));
     let made = answers[0].1.as_ref().unwrap();
     let image = apply(&image, 3, &records);
     assert_eq!(image.topic("t").unwrap(), made, "the answer is what the records say");
@@ -67,7 +69,7 @@ fn a_topic_gets_the_defaults_and_the_identity_that_was_drawn() {
 fn one_bad_topic_does_not_spoil_its_neighbours() {
     let image = image_with(&["there"]);
     let wanted = ["a", "there", "b"].map(NewTopic::named);
-    let (records, answers) = create(&image, &wanted, &RULES, &chance(3, 7));
+    let (records, answers) = create(&image, &wanted, &rules(), &chance(3, 7));
     let ok: Vec<_> = answers.iter().map(|(name, outcome)| (name.as_str(), outcome.is_ok())).collect();
     assert_eq!(ok, [("a", true), ("there", false), ("b", true)]);
     assert_eq!(apply(&image, 3, &records).topics().len(), 3);
@@ -76,7 +78,7 @@ fn one_bad_topic_does_not_spoil_its_neighbours() {
 #[test]
 fn a_name_given_twice_is_refused_once_and_last() {
     let wanted = ["b", "a", "b", "b"].map(NewTopic::named);
-    let (_, answers) = create(&image_with(&[]), &wanted, &RULES, &chance(4, 7));
+    let (_, answers) = create(&image_with(&[]), &wanted, &rules(), &chance(4, 7));
     assert_eq!(answers.len(), 2);
     assert_eq!((answers[0].0.as_str(), answers[0].1.is_ok()), ("a", true));
     let twice = Refusal::new(ErrorCode::INVALID_REQUEST, "Duplicate topic name.");
@@ -129,10 +131,7 @@ fn counts_below_one_are_refused() {
     for partitions in [0, -2] {
         assert_eq!(
             refusal(&image, NewTopic { partitions, ..NewTopic::named("t") }),
-            (
-                ErrorCode::INVALID_PARTITIONS,
-                "Number of partitions was set to an invalid non-positive value.".into()
-            )
+            (ErrorCode::INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.".into())
         );
     }
     for replication_factor in [0, -2] {
@@ -166,7 +165,7 @@ fn a_request_for_too_much_is_refused_whole() {
             .enumerate()
             .map(|(at, &partitions)| NewTopic { partitions, ..NewTopic::named(format!("t{at}")) })
             .collect();
-        let (records, answers) = create(&image, &wanted, &RULES, &chance(counts.len(), 7));
+        let (records, answers) = create(&image, &wanted, &rules(), &chance(counts.len(), 7));
         let said: Vec<_> = answers.into_iter().map(|(_, outcome)| outcome.err().and_then(|no| no.message)).collect();
         (records.len(), said)
     };
@@ -201,7 +200,7 @@ fn manual_assignments_are_taken_or_refused_with_the_reason() {
     );
     assert!(said(&[(0, &[3])]).ends_with("are fenced or in controlled shutdown."));
 
-    let (_, answers) = create(&image, &[assigned_to(&[(1, &[1, 3]), (0, &[3, 1])])], &RULES, &chance(1, 7));
+    let (_, answers) = create(&image, &[assigned_to(&[(1, &[1, 3]), (0, &[3, 1])])], &rules(), &chance(1, 7));
     let made = answers[0].1.as_ref().unwrap();
     assert_eq!(made.partitions[0].replicas.to_vec(), [NodeId(3), NodeId(1)]);
     assert_eq!((made.partitions[0].leader, made.partitions[0].isr.len()), (NodeId(1), 1), "only who serves is in sync");
@@ -210,7 +209,8 @@ fn manual_assignments_are_taken_or_refused_with_the_reason() {
 #[test]
 fn assignments_and_counts_exclude_each_other() {
     let image = image_with(&[]);
-    let with = |partitions, replication_factor| NewTopic { partitions, replication_factor, ..assigned_to(&[(0, &[1])]) };
+    let with =
+        |partitions, replication_factor| NewTopic { partitions, replication_factor, ..assigned_to(&[(0, &[1])]) };
     let (code, sentence) = refusal(&image, with(1, -1));
     assert_eq!(code, ErrorCode::INVALID_REQUEST);
     assert_eq!(sentence, "A manual partition assignment was specified, but numPartitions was not set to -1.");
@@ -234,7 +234,7 @@ fn settings_without_a_value_or_a_meaning_are_refused() {
         (ErrorCode::INVALID_CONFIG, "Unknown topic config name: nope".into())
     );
     let twice = with(&[("retention.ms", Some("1")), ("retention.ms", Some("2"))]);
-    let (_, answers) = create(&image, &[twice], &RULES, &chance(1, 7));
+    let (_, answers) = create(&image, &[twice], &rules(), &chance(1, 7));
     assert_eq!(answers[0].1.as_ref().unwrap().configs["retention.ms"], "2", "the last one wins");
 }
 
@@ -274,8 +274,14 @@ fn what_cannot_be_deleted_says_why() {
     let (records, told) = told(&image, &[named("nope"), identified(id(77)), identified(TopicId::ZERO)]);
     assert_eq!(records, 0);
     assert_eq!(told[0].2, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-    assert_eq!(told[1], (None, id(77), Some(ErrorCode::UNKNOWN_TOPIC_ID), "This server does not host this topic ID.".into()));
-    assert_eq!((told[2].2, told[2].3.as_str()), (Some(ErrorCode::INVALID_REQUEST), "Neither topic name nor id were specified."));
+    assert_eq!(
+        told[1],
+        (None, id(77), Some(ErrorCode::UNKNOWN_TOPIC_ID), "This server does not host this topic ID.".into())
+    );
+    assert_eq!(
+        (told[2].2, told[2].3.as_str()),
+        (Some(ErrorCode::INVALID_REQUEST), "Neither topic name nor id were specified.")
+    );
 }
 
 #[test]

@@ -1,1 +1,5 @@
-//! (being built)
+//! x
+pub mod classic;
+pub mod offsets;
+pub mod records;
+pub mod shard;

@@ -1,4 +1,441 @@
-//! (being built)
+//! One partition's log: offsets, producers, epochs and segments over the store. Synchronous; it knows no tokio and no
+//! clock.
+//!
+//! A [`Log`] lives inside its partition's lock. Appending and reading the tail do no I/O and wait for nothing; what may
+//! wait for the disk leaves as a [`ColdRead`] or a [`TimestampLookup`], to be run elsewhere. Opening and truncating
+//! block and belong to setup and recovery. Record bytes are never re-encoded here.
+
 pub mod batch;
+mod cold;
 pub mod epochs;
+mod open;
 pub mod producers;
+mod segments;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use self::batch::{BatchHeader, ProducedBatch};
+pub use self::cold::{ColdRead, TimestampLookup, TimestampOffset};
+use self::cold::Target;
+use self::epochs::LeaderEpochs;
+use self::producers::{Admission, Duplicate, ProducerStates};
+use self::segments::{Active, Retention, Summary};
+use self::tail::{Tail, Wanted};
+use crate::config::{TimestampType, TopicConfig};
+use crate::error::{ErrorCode, StoreError};
+use crate::store::{Append, AppendExtras, Change, CommitListener, Replica, Segment, Snapshot, Store, StoredBatch};
+use crate::types::{LeaderEpoch, Offset, Timestamp};
+
+/// A producer snapshot is taken every so many bytes: the replay after a crash reads no more than this.
+const SNAPSHOT_BYTES: u64 = 16 << 20;
+
+/// Whole record batches, one after another, in as few pieces as they lie in memory.
+pub type Batches = SmallVec<[Bytes; 4]>;
+
+/// What a read gives.
+pub enum Read {
+    /// From memory. Empty at the end of what may be read.
+    Batches(Batches),
+    /// Not in memory: run this on a thread that may block.
+    Cold(ColdRead),
+    /// Below the log start offset, or beyond the end.
+    OutOfRange,
+}
+
+/// Where an append went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// The offset of the first record.
+    pub base_offset: Offset,
+    /// The offset after the last.
+    pub end_offset: Offset,
+    /// The broker's time under LogAppendTime, otherwise NONE.
+    pub log_append_time: Timestamp,
+    /// The log start offset at the time.
+    pub log_start_offset: Offset,
+    /// True when the batch had been appended before; it may still be pending.
+    pub duplicate: bool,
+}
+
+/// A partition's log.
+pub struct Log {
+    store: Arc<Store>,
+    replica: Arc<Replica>,
+    config: Arc<TopicConfig>,
+    log_start: Offset,
+    /// The next offset to assign.
+    next: Offset,
+    /// Everything below is committed.
+    committed: Offset,
+    /// The high watermark as it was noted last.
+    checkpointed: Offset,
+    /// Bytes ever appended, pending ones included.
+    bytes_end: u64,
+    segment: Segment,
+    segment_max_timestamp: Timestamp,
+    /// The oldest segment, once retention has looked at it.
+    oldest: Option<Summary>,
+    producers: ProducerStates,
+    epochs: LeaderEpochs,
+    snapshot: SnapshotMark,
+    tail: Tail,
+    /// Records since the last append that waits for a sync.
+    unsynced: i64,
+    /// When a sync was last asked for because of `flush.ms`.
+    flush_asked: Timestamp,
+}
+
+/// The newest producer snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct SnapshotMark {
+    at: Offset,
+    bytes_end: u64,
+    generation: u32,
+}
+
+impl Log {
+    /// The first offset that may be read.
+    pub fn log_start_offset(&self) -> Offset {
+        self.log_start
+    }
+
+    /// The next offset to assign; pending appends are below it.
+    pub fn next_offset(&self) -> Offset {
+        self.next
+    }
+
+    /// The committed end, exclusive.
+    pub fn log_end_offset(&self) -> Offset {
+        self.committed
+    }
+
+    /// Bytes of the log that are alive.
+    pub fn size(&self) -> u64 {
+        self.bytes_end.saturating_sub(self.replica.bytes_dropped())
+    }
+
+    /// The high watermark as the last checkpoint noted it, for a start.
+    pub fn checkpointed_high_watermark(&self) -> Offset {
+        self.checkpointed
+    }
+
+    /// The topic's configuration.
+    pub fn config(&self) -> &Arc<TopicConfig> {
+        &self.config
+    }
+
+    /// Puts another configuration in force, from the next append on.
+    pub fn set_config(&mut self, config: Arc<TopicConfig>) {
+        announce_compaction(&self.replica, &self.config, &config);
+        self.config = config;
+        self.oldest = None;
+    }
+
+    /// Appends as the leader: judges the producer's sequence, assigns offsets and the leader epoch, and hands the batch
+    /// to the committer and, pending, to the tail cache. `listener` hears when it is committed.
+    pub fn append(
+        &mut self,
+        mut batch: ProducedBatch,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+        listener: &Arc<dyn CommitListener>,
+    ) -> Result<Appended, ErrorCode> {
+        if let Admission::Duplicate(first) = self.producers.check(&batch.header)? {
+            return Ok(self.duplicate(&first));
+        }
+        let log_append_time = self.config.message_timestamp_type == TimestampType::LogAppendTime;
+        if log_append_time {
+            batch.stamp_log_append_time(now);
+        }
+        batch.assign(self.next, epoch);
+        let header = batch.header;
+        let stored = Arc::new(StoredBatch {
+            base_offset: header.base_offset,
+            end_offset: header.end_offset(),
+            max_timestamp: header.max_timestamp,
+            bytes: batch.bytes.freeze(),
+        });
+        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64, now);
+        let (segment, snapshot) = (extras.segment, extras.snapshot.as_ref().map(|snapshot| snapshot.at));
+        let new_epoch = extras.epochs.is_some();
+        self.store.append(Append {
+            replica: Arc::clone(&self.replica),
+            batch: Arc::clone(&stored),
+            sync,
+            extras: extras.into_option(),
+            listener: Arc::clone(listener),
+        })?;
+        if new_epoch {
+            self.epochs.assign(epoch, header.base_offset);
+        }
+        if let Some(at) = snapshot {
+            self.snapshot = SnapshotMark { at, bytes_end: self.bytes_end, generation: self.store.generation() };
+        }
+        self.grow(segment, &stored, sync, &header);
+        Ok(Appended {
+            base_offset: header.base_offset,
+            end_offset: stored.end_offset,
+            log_append_time: if log_append_time { now } else { Timestamp::NONE },
+            log_start_offset: self.log_start,
+            duplicate: false,
+        })
+    }
+
+    fn duplicate(&self, first: &Duplicate) -> Appended {
+        let log_append_time = self.config.message_timestamp_type == TimestampType::LogAppendTime;
+        Appended {
+            base_offset: first.base_offset,
+            end_offset: first.last_offset.plus(1),
+            log_append_time: if log_append_time { first.timestamp } else { Timestamp::NONE },
+            log_start_offset: self.log_start,
+            duplicate: true,
+        }
+    }
+
+    /// What goes with an append, and whether it waits for a sync. Changes nothing: the store may refuse the append.
+    fn plan(&mut self, header: &BatchHeader, bytes: u64, now: Timestamp) -> (AppendExtras, bool) {
+        let mut extras = AppendExtras::default();
+        let active = Active {
+            segment: self.segment,
+            bytes: self.segment_bytes(),
+            batch_bytes: bytes,
+            batch_timestamp: header.max_timestamp,
+        };
+        if segments::should_roll(&active, &self.config) {
+            extras.segment = Some(Segment {
+                first: self.next,
+                bytes_before: self.bytes_end,
+                first_timestamp: header.max_timestamp,
+            });
+        }
+        let far = self.bytes_end - self.snapshot.bytes_end >= SNAPSHOT_BYTES;
+        if self.snapshot.at != self.next && (far || self.snapshot.generation != self.store.generation()) {
+            extras.snapshot = Some(self.take_snapshot());
+        }
+        if self.epochs.latest() != Some(header.leader_epoch) {
+            let mut epochs = self.epochs.clone();
+            epochs.assign(header.leader_epoch, header.base_offset);
+            extras.epochs = Some(encode_epochs(&epochs));
+        }
+        if self.config.flush_ms < i64::MAX && self.flush_is_due(now) {
+            self.flush_asked = now;
+            extras.flush_ms = u64::try_from(self.config.flush_ms).ok();
+        }
+        (extras, self.unsynced + i64::from(header.record_count) >= self.config.flush_messages)
+    }
+
+    fn flush_is_due(&self, now: Timestamp) -> bool {
+        now < self.flush_asked || now.get().saturating_sub(self.flush_asked.get()) >= self.config.flush_ms
+    }
+
+    fn grow(&mut self, segment: Option<Segment>, stored: &Arc<StoredBatch>, sync: bool, header: &BatchHeader) {
+        if let Some(segment) = segment {
+            self.segment = segment;
+            self.segment_max_timestamp = Timestamp::NONE;
+        }
+        self.segment_max_timestamp = self.segment_max_timestamp.max(stored.max_timestamp);
+        self.unsynced = if sync { 0 } else { self.unsynced + i64::from(header.record_count) };
+        self.bytes_end += stored.bytes.len() as u64;
+        self.next = stored.end_offset;
+        self.producers.note(header);
+        self.tail.push(stored);
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.bytes_end - self.segment.bytes_before
+    }
+
+    fn take_snapshot(&self) -> Snapshot {
+        let mut state = Vec::new();
+        self.producers.encode(&mut state);
+        Snapshot { at: self.next, state }
+    }
+
+    /// Takes note that everything below `end` is committed.
+    pub fn on_committed(&mut self, end: Offset) {
+        assert!(end <= self.next, "committed to {end}, but only appended to {}", self.next);
+        self.committed = self.committed.max(end);
+    }
+
+    /// Whole batches from the one that holds `from` on, none that ends beyond `limit`, about `max_bytes` of them, with
+    /// `min_one` one at least. `limit` must not be above [`Log::log_end_offset`].
+    pub fn read(&self, from: Offset, limit: Offset, max_bytes: usize, min_one: bool) -> Read {
+        if from < self.log_start || from > self.next {
+            return Read::OutOfRange;
+        }
+        let limit = limit.min(self.committed);
+        if from >= limit {
+            return Read::Batches(Batches::new());
+        }
+        let wanted = Wanted { from, limit, max_bytes, min_one };
+        match self.tail.read(wanted) {
+            Some(batches) => Read::Batches(batches),
+            None => {
+                Read::Cold(ColdRead { store: Arc::clone(&self.store), replica: self.replica.id(), wanted })
+            }
+        }
+    }
+
+    /// A search for the first record below `limit` with a timestamp of at least `target`.
+    pub fn lookup_timestamp(&self, target: Timestamp, limit: Offset) -> TimestampLookup {
+        self.lookup(Target::AtLeast(target), limit)
+    }
+
+    /// A search for the first of the records with the largest timestamp (KIP-734).
+    pub fn lookup_max_timestamp(&self, limit: Offset) -> TimestampLookup {
+        self.lookup(Target::Largest, limit)
+    }
+
+    fn lookup(&self, target: Target, limit: Offset) -> TimestampLookup {
+        TimestampLookup {
+            store: Arc::clone(&self.store),
+            replica: Arc::clone(&self.replica),
+            target,
+            log_start: self.log_start,
+            limit: limit.min(self.committed),
+        }
+    }
+
+    /// The largest epoch not above `epoch`, and where it ends (KIP-101, KIP-279).
+    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        self.epochs.end_offset_for(epoch, self.committed)
+    }
+
+    /// The leader epoch of the batch at an offset, for ListOffsets.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.epoch_at(offset)
+    }
+
+    /// Forgets producers that were silent for `producer.id.expiration.ms`.
+    pub fn expire_producers(&mut self, now: Timestamp, expiration_ms: i64) {
+        self.producers.expire(now, expiration_ms);
+    }
+
+    /// Notes the high watermark, and the producers when there is news of them: the next start has less to replay.
+    /// Called every few seconds and before the store is closed.
+    pub fn checkpoint(&mut self, high_watermark: Offset) -> Result<(), StoreError> {
+        self.tail.trim();
+        let idle = self.committed == self.next && self.snapshot.at != self.next;
+        if high_watermark == self.checkpointed && !idle {
+            return Ok(());
+        }
+        let snapshot = idle.then(|| self.take_snapshot());
+        if snapshot.is_some() {
+            self.snapshot =
+                SnapshotMark { at: self.next, bytes_end: self.bytes_end, generation: self.store.generation() };
+        }
+        self.checkpointed = high_watermark;
+        self.store.change(&self.replica, Change::Checkpoint { high_watermark, snapshot })
+    }
+
+    /// Moves the log start offset forward; everything below is gone at once, its space a little later.
+    pub fn advance_log_start(&mut self, to: Offset) -> Result<(), StoreError> {
+        if to <= self.log_start {
+            return Ok(());
+        }
+        assert!(to <= self.committed, "a log start of {to} beyond the committed end {}", self.committed);
+        // The newest snapshot must survive what it was made of. Pending appends may be in it: they are queued before.
+        let snapshot = (self.snapshot.at < to).then(|| self.take_snapshot());
+        if snapshot.is_some() {
+            self.snapshot =
+                SnapshotMark { at: self.next, bytes_end: self.bytes_end, generation: self.store.generation() };
+        }
+        self.store.change(&self.replica, Change::LogStart { to, snapshot })?;
+        self.log_start = to;
+        self.epochs.truncate_from_start(to);
+        self.oldest = None;
+        self.tail.trim();
+        Ok(())
+    }
+
+    /// Deletes whole segments that `retention.ms` and `retention.bytes` no longer keep. The new log start offset when
+    /// there were any. May read a few rows of `meta`.
+    pub fn delete_expired(&mut self, now: Timestamp, high_watermark: Offset) -> Result<Option<Offset>, StoreError> {
+        self.tail.trim();
+        let Some(mut retention) = Retention::of(&self.config, now, high_watermark, self.size()) else {
+            return Ok(None);
+        };
+        if self.oldest.is_some_and(|oldest| !retention.takes(&oldest)) {
+            return Ok(None);
+        }
+        let mut start = None;
+        for segment in self.segments()? {
+            if !retention.takes(&segment) {
+                self.oldest = Some(segment);
+                break;
+            }
+            retention.size -= segment.bytes.min(retention.size);
+            start = Some(segment.end);
+        }
+        let Some(start) = start.filter(|start| *start > self.log_start) else { return Ok(None) };
+        let oldest = self.oldest;
+        self.advance_log_start(start)?;
+        self.oldest = oldest;
+        if start == self.next {
+            // Even the active segment went: the next append begins another.
+            self.segment = Segment { first: start, bytes_before: self.bytes_end, first_timestamp: Timestamp::NONE };
+        }
+        Ok(Some(start))
+    }
+
+    /// The segments in order, the active one last. What is not on disk as closed yet ends the list early.
+    fn segments(&self) -> Result<Vec<Summary>, StoreError> {
+        let mut found: Vec<(Offset, Summary)> = Vec::new();
+        let mut complete = true;
+        if self.segment.first > self.log_start {
+            self.store.visit_spans(&self.replica, &mut |span| {
+                if span.segment.first >= self.segment.first {
+                    return ControlFlow::Break(());
+                }
+                if span.end > self.committed {
+                    complete = false;
+                    return ControlFlow::Break(());
+                }
+                match found.last_mut().filter(|(first, _)| *first == span.segment.first) {
+                    Some((_, summary)) => {
+                        summary.end = span.end;
+                        summary.bytes += span.bytes;
+                        summary.max_timestamp = summary.max_timestamp.max(span.max_timestamp);
+                    }
+                    None => found.push((
+                        span.segment.first,
+                        Summary { end: span.end, bytes: span.bytes, max_timestamp: span.max_timestamp },
+                    )),
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut segments: Vec<Summary> = found.into_iter().map(|(_, summary)| summary).collect();
+        if complete && self.segment_bytes() > 0 {
+            segments.push(Summary {
+                end: self.next,
+                bytes: self.segment_bytes(),
+                max_timestamp: self.segment_max_timestamp,
+            });
+        }
+        Ok(segments)
+    }
+}
+
+fn encode_epochs(epochs: &LeaderEpochs) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    epochs.encode(&mut encoded);
+    encoded
+}
+
+/// Says once per change of a topic that compaction has no cleaner yet.
+fn announce_compaction(replica: &Replica, before: &TopicConfig, after: &TopicConfig) {
+    if after.cleanup_policy.compact && !before.cleanup_policy.compact {
+        tracing::info!(
+            replica = replica.id().0,
+            "cleanup.policy=compact is accepted, but this version has no cleaner: nothing is compacted"
+        );
+    }
+}

@@ -109,7 +109,7 @@ impl Committer {
                         tracing::error!(%error, "the store was not closed cleanly");
                     }
                     assert!(how == CLOSE || how == ABANDON, "a store ends in one of two ways");
-                    return;
+                    return self.shared.refuse_late();
                 }
             }
         }
@@ -312,6 +312,7 @@ impl Committer {
         commit.put_open_generation(self.generations.open);
         self.write(commit)?;
         self.generation_bytes = 0;
+        shared.generation.store(self.generations.open, Ordering::Relaxed);
         shared.counters.rolls.fetch_add(1, Ordering::Relaxed);
         shared.database.flush(false)?;
         self.unlink_dead();

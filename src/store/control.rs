@@ -285,7 +285,8 @@ fn is_open_span(span: &SpanRow, open: Option<&SpanRow>) -> bool {
     open.is_some_and(|open| open.first == span.first)
 }
 
-fn refuse(operation: Operation, error: StoreError) {
+/// Tells whoever waits for an operation that it will not be done.
+pub(super) fn refuse(operation: Operation, error: StoreError) {
     match operation {
         Operation::Append(append) => append.listener.failed(&error),
         Operation::Change { answer: Some(answer), .. } => reply(&answer, Err(error)),

@@ -25,8 +25,9 @@ mod syncer;
 mod tests;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -40,7 +41,7 @@ pub use replica::Replica;
 pub use rows::{ReplicaRow, Segment, SpanRow};
 
 use crate::error::StoreError;
-use crate::types::{NodeId, Offset, TopicId};
+use crate::types::{NodeId, Offset, Timestamp, TopicId};
 use directory::DirectoryLock;
 use families::Database;
 use operation::{Answer, Operation};
@@ -128,6 +129,7 @@ struct Shared {
     replicas: RwLock<HashMap<ReplicaId, Arc<Replica>>>,
     offline: OnceLock<StoreError>,
     stop: AtomicU8,
+    generation: AtomicU32,
     counters: Counters,
     options: StoreOptions,
     dir: PathBuf,
@@ -139,10 +141,28 @@ const RUN: u8 = 0;
 const ABANDON: u8 = 1;
 /// The same, and the store is flushed and marked as cleanly stopped.
 const CLOSE: u8 = 2;
+/// They have ended.
+const GONE: u8 = 3;
 
 impl Shared {
     fn check_online(&self) -> Result<(), StoreError> {
         self.offline.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// The committer has gone: whatever is pushed from now on is refused, by whoever pushed it.
+    fn refuse_late(&self) {
+        self.stop.store(GONE, Ordering::SeqCst);
+        self.refuse_if_gone();
+    }
+
+    fn refuse_if_gone(&self) {
+        if self.stop.load(Ordering::SeqCst) != GONE {
+            return;
+        }
+        let error = StoreError::new(format!("the store in {} has stopped", self.dir.display()));
+        while let Some(operation) = self.queue.pop() {
+            control::refuse(operation, error.clone());
+        }
     }
 
     /// The first failure counts; it is for good.
@@ -175,6 +195,7 @@ impl Store {
             replicas: RwLock::new(found.replicas),
             offline: OnceLock::new(),
             stop: AtomicU8::new(RUN),
+            generation: AtomicU32::new(found.generations.open),
             counters: Counters::default(),
             options,
             dir: dir.to_owned(),
@@ -272,13 +293,16 @@ impl Store {
         self.shared
             .queue
             .push(operation)
-            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))
+            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))?;
+        self.shared.refuse_if_gone();
+        Ok(())
     }
 
     fn ask<T>(&self, operation: impl FnOnce(Answer<T>) -> Operation) -> Result<T, StoreError> {
         self.shared.check_online()?;
         let (answer, answered) = sync_channel(1);
         self.shared.queue.push_always(operation(answer));
+        self.shared.refuse_if_gone();
         answered.recv().map_err(|_| StoreError::new(format!("the store in {} has stopped", self.shared.dir.display())))?
     }
 
@@ -312,9 +336,42 @@ impl Store {
         &self.shared.counters
     }
 
-    /// The reads that `log` builds upon.
-    pub(crate) fn database(&self) -> &Database {
-        &self.shared.database
+    /// The open generation.
+    pub fn generation(&self) -> Generation {
+        self.shared.generation.load(Ordering::Relaxed)
+    }
+
+    /// Walks the batches of a range in order, as long as `visit` says so. Blocks. Each batch has passed its CRC.
+    pub fn visit_batches(
+        &self,
+        id: ReplicaId,
+        range: OffsetRange,
+        expected_bytes: usize,
+        visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.shared.database.visit_batches(id, range, expected_bytes, visit)
+    }
+
+    /// Walks the spans of a replica in order, the open one as far as it has grown. Blocks.
+    pub fn visit_spans(
+        &self,
+        replica: &Replica,
+        visit: &mut dyn FnMut(&SpanRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let open = replica.open_span();
+        self.shared.database.visit_spans(replica.id(), replica.first_span(), &mut |span| {
+            visit(open.as_ref().filter(|open| open.first == span.first).unwrap_or(span))
+        })
+    }
+
+    /// Where in a span a walk for the first batch with a timestamp of at least `target` may begin. Blocks.
+    pub fn timestamp_start(&self, id: ReplicaId, span: &SpanRow, target: Timestamp) -> Result<Offset, StoreError> {
+        self.shared.database.timestamp_start(id, span, target)
+    }
+
+    /// The newest producer snapshot at or below an offset, with the offset that it stands for. Blocks.
+    pub fn snapshot_below(&self, id: ReplicaId, at: Offset) -> Result<Option<(Offset, Vec<u8>)>, StoreError> {
+        self.shared.database.snapshot_below(id, at)
     }
 
     /// Commits what is queued, flushes, marks the stop as clean and ends the threads. Later operations are refused.

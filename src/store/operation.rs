@@ -57,6 +57,15 @@ pub struct AppendExtras {
     pub flush_ms: Option<u64>,
 }
 
+impl AppendExtras {
+    /// Boxed when there is anything.
+    pub fn into_option(self) -> Option<Box<Self>> {
+        let Self { segment, snapshot, epochs, flush_ms } = &self;
+        let nothing = segment.is_none() && snapshot.is_none() && epochs.is_none() && flush_ms.is_none();
+        (!nothing).then(|| Box::new(self))
+    }
+}
+
 /// One append.
 pub struct Append {
     /// To which replica.

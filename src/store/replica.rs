@@ -3,7 +3,7 @@
 //! The committer is the only writer of this state once the replica exists; readers look at it for a moment. The lock is
 //! a leaf: nothing is called while it is held.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -21,6 +21,8 @@ pub struct Replica {
     state: Mutex<ReplicaState>,
     /// Publications that wait behind a sync: while there are some, later ones must wait behind them.
     pub(super) syncing: AtomicU32,
+    /// `bytes_dropped` of the row, for whoever asks for the size of the log.
+    bytes_dropped: AtomicU64,
 }
 
 /// What the committer keeps of a replica.
@@ -60,7 +62,14 @@ impl Replica {
     /// A replica with the row that the store has of it.
     pub fn new(row: ReplicaRow) -> Self {
         let id = row.replica;
-        Self { id, state: Mutex::new(ReplicaState { row, open: None, seen: (0, 0), deleted: false }), syncing: AtomicU32::new(0) }
+        let bytes_dropped = AtomicU64::new(row.bytes_dropped);
+        let state = ReplicaState { row, open: None, seen: (0, 0), deleted: false };
+        Self { id, state: Mutex::new(state), syncing: AtomicU32::new(0), bytes_dropped }
+    }
+
+    /// Bytes of the log that are gone.
+    pub fn bytes_dropped(&self) -> u64 {
+        self.bytes_dropped.load(Ordering::Relaxed)
     }
 
     /// The store's number of it.
@@ -90,7 +99,10 @@ impl Replica {
 
     /// Looks at the state, or changes it: only the committer and recovery change it.
     pub fn with_state<T>(&self, look: impl FnOnce(&mut ReplicaState) -> T) -> T {
-        look(&mut self.state.lock())
+        let mut state = self.state.lock();
+        let seen = look(&mut state);
+        self.bytes_dropped.store(state.row.bytes_dropped, Ordering::Relaxed);
+        seen
     }
 }
 

@@ -16,6 +16,8 @@ use crate::error::Disconnect;
 const MAX_SLICES: usize = 2_000_000;
 /// A varint up to this is let through: as a count it is harmless, and a tag may be larger than what follows it.
 const HARMLESS: usize = 65_536;
+/// Five bytes of seven bits.
+const MAX_VARINT_BITS: u32 = 35;
 
 /// Reads a request's body. What follows it is ignored, as Kafka does.
 pub fn decode<T: Decodable>(body: Bytes, version: i16) -> Result<T, Disconnect> {
@@ -49,7 +51,11 @@ impl Buf for Guarded {
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
         self.varint |= u64::from(byte & 0x7f) << self.shift;
-        self.shift = (self.shift + 7).min(56);
+        self.shift += 7;
+        if byte & 0x80 != 0 && self.shift >= MAX_VARINT_BITS {
+            // kafka-protocol would take it as ended.
+            return Err(TryGetError { requested: 1, available: 0 });
+        }
         if byte & 0x80 == 0 {
             let requested = usize::try_from(std::mem::take(&mut self.varint)).unwrap_or(usize::MAX);
             self.shift = 0;

@@ -93,7 +93,7 @@ impl From<RecordsError> for Refused {
 pub fn validate_produced(records: &[u8], rules: &Rules) -> Result<ProducedBatch, Refused> {
     let batch = only_batch(records)?;
     let header = BatchHeader::parse(batch).ok_or_else(|| Refused::corrupt("the batch is shorter than its header"))?;
-    if rules.zstd_allowed < (header.codec() == Some(Codec::Zstd)) {
+    if header.codec() == Some(Codec::Zstd) && !rules.zstd_allowed {
         return Err(Refused::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7 or newer"));
     }
     if header.base_offset.0 != 0 {

@@ -1,0 +1,157 @@
+//! The load: producers in closed loop or on a schedule, and a tail consumer that checks offsets and reads the stamps.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::batch::Batch;
+use crate::wire;
+
+/// Where to send.
+#[derive(Clone)]
+pub struct To {
+    /// `host:port`.
+    pub address: String,
+    /// The topic; it must exist.
+    pub topic: String,
+    /// How many partitions it has; connection `i` uses partition `i` modulo this.
+    pub partitions: usize,
+}
+
+/// Sends `batches` batches over each of `connections` connections, `window` in flight on each, and waits for all answers.
+/// Returns how long it took.
+pub fn closed_loop(to: &To, batch: &Batch, connections: usize, window: usize, batches: usize) -> Duration {
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for connection in 0..connections {
+            scope.spawn(move || {
+                let partition = (connection % to.partitions) as i32;
+                let frame = wire::produce(&to.topic, partition, -1, &batch.bytes);
+                let mut stream = wire::connect(&to.address);
+                let mut answer = Vec::new();
+                // A burst goes out in one write, as a pipelining client's does.
+                let burst: Vec<u8> = frame.repeat(if frame.len() < 4096 { window } else { 1 });
+                let per_write = burst.len() / frame.len();
+                let (mut sent, mut answered) = (0, 0);
+                while answered < batches {
+                    while sent < batches && sent - answered + per_write <= window.max(per_write) {
+                        stream.write_all(&burst).expect("the broker reads");
+                        sent += per_write;
+                    }
+                    let due = if per_write > 1 { sent - answered } else { 1 };
+                    for _ in 0..due {
+                        wire::read_frame(&mut stream, &mut answer);
+                        assert_eq!(wire::produce_error(&to.topic, &answer), 0, "produce is refused");
+                        answered += 1;
+                    }
+                }
+            });
+        }
+    });
+    begin.elapsed()
+}
+
+/// Sends one batch every `interval` for `duration`, on schedule whatever the answers do, stamped with its scheduled time.
+/// Returns the latencies of the acknowledgements in microseconds.
+pub fn on_schedule(to: &To, batch: &Batch, interval: Duration, duration: Duration, epoch: Instant) -> Histogram<u64> {
+    let mut histogram = Histogram::new(3).expect("three digits");
+    let mut stream = wire::connect(&to.address);
+    let mut reader = stream.try_clone().expect("a TCP socket");
+    let (scheduled, due) = std::sync::mpsc::channel::<Instant>();
+    std::thread::scope(|scope| {
+        let histogram = &mut histogram;
+        scope.spawn(move || {
+            let mut answer = Vec::new();
+            for at in due {
+                wire::read_frame(&mut reader, &mut answer);
+                assert_eq!(wire::produce_error(&to.topic, &answer), 0, "produce is refused");
+                histogram.saturating_record(at.elapsed().as_micros() as u64);
+            }
+        });
+        let mut batch = batch.clone();
+        let begin = Instant::now();
+        let mut at = begin;
+        while at < begin + duration {
+            if let Some(wait) = at.checked_duration_since(Instant::now()) {
+                std::thread::sleep(wait);
+            }
+            batch.stamp((at - epoch).as_nanos() as u64);
+            scheduled.send(at).expect("the reader lives");
+            stream.write_all(&wire::produce(&to.topic, 0, -1, &batch.bytes)).expect("the broker reads");
+            at += interval;
+        }
+        drop(scheduled);
+    });
+    histogram
+}
+
+/// A consumer at the tail of every partition, each on a thread; offsets must come without gaps.
+pub struct Tail {
+    stopping: Arc<AtomicBool>,
+    seen: Arc<AtomicU64>,
+    threads: Vec<std::thread::JoinHandle<Histogram<u64>>>,
+}
+
+impl Tail {
+    /// Starts reading at the offsets given, one for each partition. With `stamps` it records the age of each batch when it
+    /// arrives, in microseconds.
+    pub fn start(to: &To, from: &[i64], stamps: Option<(usize, Instant)>) -> Self {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(AtomicU64::new(0));
+        let threads = from
+            .iter()
+            .enumerate()
+            .map(|(partition, from)| {
+                let (to, stopping, seen, from) = (to.clone(), stopping.clone(), seen.clone(), *from);
+                std::thread::spawn(move || follow(&to, partition as i32, from, &stopping, &seen, stamps))
+            })
+            .collect();
+        Self { stopping, seen, threads }
+    }
+
+    /// Waits until so many records have been seen in all.
+    pub fn wait_for(&self, records: u64) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.seen.load(Ordering::Relaxed) < records {
+            assert!(Instant::now() < deadline, "the tail consumer saw {} of {records}", self.seen.load(Ordering::Relaxed));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Stops and returns the ages.
+    pub fn stop(self) -> Histogram<u64> {
+        self.stopping.store(true, Ordering::Relaxed);
+        let mut all = Histogram::new(3).expect("three digits");
+        for thread in self.threads {
+            all.add(thread.join().expect("the consumer did not fail")).expect("the same digits");
+        }
+        all
+    }
+}
+
+fn follow(to: &To, partition: i32, from: i64, stopping: &AtomicBool, seen: &AtomicU64, stamps: Option<(usize, Instant)>) -> Histogram<u64> {
+    let mut ages = Histogram::new(3).expect("three digits");
+    let mut stream = wire::connect(&to.address);
+    let (mut next, mut answer) = (from, Vec::new());
+    while !stopping.load(Ordering::Relaxed) {
+        stream.write_all(&wire::fetch(&to.topic, partition, next)).expect("the broker reads");
+        wire::read_frame(&mut stream, &mut answer);
+        let now = stamps.map(|(_, epoch)| epoch.elapsed().as_nanos() as u64);
+        let (error, records) = wire::fetched(&to.topic, &answer);
+        assert_eq!(error, 0, "fetch is refused");
+        for (base, batch) in wire::batches(records) {
+            assert_eq!(base, next, "a gap in the offsets");
+            next = wire::end_of(base, batch);
+            if let (Some((at, _)), Some(now)) = (stamps, now) {
+                let stamp = u64::from_be_bytes(*batch[at..].first_chunk().expect("a stamp"));
+                ages.saturating_record(now.saturating_sub(stamp) / 1000);
+            }
+            seen.fetch_add((next - base) as u64, Ordering::Relaxed);
+        }
+    }
+    ages
+}
+

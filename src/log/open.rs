@@ -1,0 +1,133 @@
+//! Opening a log, and truncating it: both rebuild what is in memory from the store.
+//!
+//! The producers' state is the newest snapshot below the end, and the headers of the batches after it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::batch::BatchHeader;
+use super::epochs::LeaderEpochs;
+use super::producers::ProducerStates;
+use super::tail::Tail;
+use super::{Log, SnapshotMark, encode_epochs};
+use crate::config::TopicConfig;
+use crate::error::StoreError;
+use crate::store::{Change, OffsetRange, Replica, ReplicaId, ReplicaRow, Segment, Store};
+use crate::types::{Offset, Timestamp};
+
+impl Log {
+    /// Opens a replica's log as the store has it. Blocks; reads headers that no snapshot covers.
+    pub fn open(store: &Arc<Store>, replica: ReplicaId, config: Arc<TopicConfig>) -> Result<Self, StoreError> {
+        let replica = store
+            .replica(replica)
+            .ok_or_else(|| StoreError::new(format!("replica {replica} is not in {}", store.dir().display())))?;
+        let row = replica.row();
+        let (producers, mark) = replay_producers(store, &replica, &row)?;
+        let epochs = match row.epochs.as_slice() {
+            [] => LeaderEpochs::new(),
+            encoded => LeaderEpochs::decode(encoded)
+                .map_err(|error| StoreError::new(format!("replica {}: {error}", replica.id())))?,
+        };
+        let mut log = Self {
+            store: Arc::clone(store),
+            replica,
+            config,
+            log_start: row.log_start,
+            next: row.end,
+            committed: row.end,
+            checkpointed: row.high_watermark,
+            bytes_end: row.bytes_end,
+            segment: active_segment(&row),
+            segment_max_timestamp: row.segment_max_timestamp,
+            oldest: None,
+            producers,
+            epochs,
+            snapshot: mark,
+            tail: Tail::default(),
+            unsynced: 0,
+            flush_asked: Timestamp::NONE,
+        };
+        // A start inside an epoch moves the epoch's start, and that is not written at once.
+        log.epochs.truncate_from_start(log.log_start);
+        if log.config.cleanup_policy.compact {
+            tracing::info!(
+                replica = log.replica.id().0,
+                "cleanup.policy=compact is accepted, but this version has no cleaner: nothing is compacted"
+            );
+        }
+        Ok(log)
+    }
+
+    /// Cuts the log off at `to`, or before the batch that holds `to`; the new end. Blocks, and waits for the committer:
+    /// nothing may be pending, so no listener can be on its way to the caller's lock.
+    pub fn truncate_to(&mut self, to: Offset) -> Result<Offset, StoreError> {
+        assert!(self.committed == self.next, "a log with pending appends is not truncated");
+        if to >= self.next {
+            return Ok(self.next);
+        }
+        let to = self.batch_boundary(to.max(self.log_start))?;
+        self.epochs.truncate_from_end(to);
+        let change = Change::Truncate { to, epochs: encode_epochs(&self.epochs) };
+        self.store.change_and_wait(&self.replica, change)?;
+        self.tail.truncate(to);
+        let row = self.replica.row();
+        (self.producers, self.snapshot) = replay_producers(&self.store, &self.replica, &row)?;
+        self.next = row.end;
+        self.committed = row.end;
+        self.checkpointed = row.high_watermark;
+        self.bytes_end = row.bytes_end;
+        self.segment = active_segment(&row);
+        self.segment_max_timestamp = row.segment_max_timestamp;
+        self.oldest = None;
+        self.unsynced = 0;
+        Ok(row.end)
+    }
+
+    /// The base offset of the batch that holds an offset; the offset itself when no batch begins before it.
+    fn batch_boundary(&self, offset: Offset) -> Result<Offset, StoreError> {
+        let mut boundary = offset;
+        let range = OffsetRange { from: offset, limit: offset.plus(1) };
+        self.store.visit_batches(self.replica.id(), range, 0, &mut |base, batch| {
+            if BatchHeader::parse(batch).is_some_and(|header| header.end_offset() > offset) {
+                boundary = base;
+            }
+            ControlFlow::Break(())
+        })?;
+        Ok(boundary)
+    }
+}
+
+/// The active segment: an empty one when nothing of the last is alive.
+fn active_segment(row: &ReplicaRow) -> Segment {
+    match row.log_start < row.end {
+        true => row.segment,
+        false => Segment { first: row.end, bytes_before: row.bytes_end, first_timestamp: Timestamp::NONE },
+    }
+}
+
+/// The producers as they were at the end of the log.
+fn replay_producers(
+    store: &Store,
+    replica: &Replica,
+    row: &ReplicaRow,
+) -> Result<(ProducerStates, SnapshotMark), StoreError> {
+    let id = replica.id();
+    let unreadable = |what: String| StoreError::new(format!("the producers of replica {id} cannot be read: {what}"));
+    let (at, mut producers) = match store.snapshot_below(id, row.end)? {
+        Some((at, state)) => (at, ProducerStates::decode(&state).map_err(|error| unreadable(error.to_string()))?),
+        None => (row.log_start, ProducerStates::new()),
+    };
+    let mut replayed = 0;
+    if at < row.end {
+        let range = OffsetRange { from: at.max(row.log_start), limit: row.end };
+        store.visit_batches(id, range, usize::MAX, &mut |base, batch| {
+            if base >= at && let Some(header) = BatchHeader::parse(batch) {
+                producers.note(&header);
+                replayed += batch.len() as u64;
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    let mark = SnapshotMark { at, bytes_end: row.bytes_end - replayed.min(row.bytes_end), generation: store.generation() };
+    Ok((producers, mark))
+}
