@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::api::RequestContext;
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::Controller;
+use crate::group::Groups;
 use crate::metrics::Metrics;
 use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::types::NodeId;
@@ -15,12 +16,14 @@ use crate::types::NodeId;
 pub struct Broker {
     /// The configuration, with the ports that the sockets really have.
     pub config: Arc<BrokerConfig>,
-    /// The cluster's metadata.
-    pub controller: Arc<Controller>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// Changes the metadata, and knows the newest image.
+    pub controller: Arc<Controller>,
     /// The partitions of this node.
     pub replicas: Arc<Replicas>,
+    /// The groups that this node coordinates.
+    pub groups: Arc<Groups>,
     /// The fetch sessions.
     pub sessions: Arc<FetchSessions>,
     /// Ids for idempotent producers.
