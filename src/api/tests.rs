@@ -45,7 +45,8 @@ fn the_rows_ascend_and_carry_their_requests_key() {
 fn check(frames: &[(i16, i16, &[u8])], mut outcome: impl FnMut(Result<Call, Disconnect>)) {
     let dir = tempfile::tempdir().expect("a directory");
     let config = Arc::new(BrokerConfig { log_dirs: vec![dir.path().to_path_buf()], ..BrokerConfig::default() });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let controller = Controller::start(&config).await.expect("a controller");
         let metrics = Metrics::new(TABLE.iter().map(|row| (row.name, row.versions.clone())));

@@ -19,8 +19,12 @@ struct Wanted {
 fn wanted() -> impl Strategy<Value = Wanted> {
     let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
     let headers = proptest::collection::vec(("[a-b]{0,2}", bytes()), 0..4);
-    (0..4_000_000_000_i64, bytes(), bytes(), headers)
-        .prop_map(|(timestamp, key, value, headers)| Wanted { timestamp, key, value, headers })
+    (0..4_000_000_000_i64, bytes(), bytes(), headers).prop_map(|(timestamp, key, value, headers)| Wanted {
+        timestamp,
+        key,
+        value,
+        headers,
+    })
 }
 
 fn build(records: &[Wanted], codec: Codec) -> StoredBatch {
