@@ -4,28 +4,32 @@
 
 use std::sync::Arc;
 
-use crate::api::RequestContext;
-use crate::config::{BrokerConfig, Endpoint};
+use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::group::Groups;
 use crate::metrics::Metrics;
+use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::types::NodeId;
 
 /// What a handler may reach.
 pub struct Broker {
     /// The configuration, with the ports that the sockets really have.
     pub config: Arc<BrokerConfig>,
-    /// The cluster's metadata.
-    pub controller: Arc<Controller>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// Changes the metadata, and knows the newest image.
+    pub controller: Arc<Controller>,
+    /// The partitions of this node.
+    pub replicas: Arc<Replicas>,
+    /// The groups that this node coordinates.
+    pub groups: Arc<Groups>,
+    /// The fetch sessions.
+    pub sessions: Arc<FetchSessions>,
+    /// Ids for idempotent producers.
+    pub producer_ids: Arc<ProducerIds>,
 }
 
 impl Broker {
-    /// Where the client of this request is to find this broker: the advertised address of the listener that it asked.
-    pub fn endpoint_for(&self, context: &RequestContext) -> &Endpoint {
-        self.config.advertised(&context.listener).expect("every listener has an advertised endpoint")
-    }
-
     /// The cluster's id and this node's.
     pub fn identity(&self) -> (Arc<str>, NodeId) {
         (Arc::clone(&self.controller.image().cluster_id), self.config.node_id)

@@ -37,10 +37,12 @@ pub fn handle(
 }
 
 fn wanted(topic: &CreatableTopic) -> NewTopic {
-    let assignments = topic.assignments.iter().map(|assignment| {
-        (assignment.partition_index, assignment.broker_ids.iter().map(|id| NodeId(id.0)).collect())
-    });
-    let configs = topic.configs.iter().map(|config| (config.name.to_string(), config.value.as_ref().map(|v| v.to_string())));
+    let assignments = topic
+        .assignments
+        .iter()
+        .map(|assignment| (assignment.partition_index, assignment.broker_ids.iter().map(|id| NodeId(id.0)).collect()));
+    let configs =
+        topic.configs.iter().map(|config| (config.name.to_string(), config.value.as_ref().map(|v| v.to_string())));
     NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,

@@ -36,7 +36,8 @@ pub fn handle(
 }
 
 fn named(request: &DeleteTopicsRequest) -> Vec<TopicToDelete> {
-    let by_name = request.topic_names.iter().map(|name| TopicToDelete { name: Some(name.to_string()), id: TopicId::ZERO });
+    let by_name =
+        request.topic_names.iter().map(|name| TopicToDelete { name: Some(name.to_string()), id: TopicId::ZERO });
     let states = request.topics.iter().map(|topic| TopicToDelete {
         name: topic.name.as_ref().map(|name| name.to_string()),
         id: TopicId(topic.topic_id),

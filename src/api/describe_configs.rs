@@ -2,6 +2,7 @@
 //!
 //! Nothing is invented: a resource that this version does not have is refused with a sentence, not answered empty.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -13,8 +14,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Reply, RequestContext};
 use crate::broker::Broker;
-use crate::config::topic::{self, ConfigEntry, ConfigSource};
 use crate::config::BrokerConfig;
+use crate::config::topic::{self, ConfigEntry, ConfigSource};
 use crate::controller::{MetadataImage, validate_name};
 use crate::error::{ErrorCode, Refusal};
 
@@ -35,11 +36,15 @@ pub fn handle(
 }
 
 fn answer(image: &MetadataImage, config: &BrokerConfig, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let mut seen = BTreeSet::new();
     let results = request.resources.iter().map(|resource| {
+        // A description is a thousand times larger than a mention. Kafka repeats it; its clients never ask twice.
+        let again = !seen.insert((resource.resource_type, &*resource.resource_name));
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        match entries(image, config, resource) {
+        let entries = if again { Err(twice(resource)) } else { entries(image, config, resource) };
+        match entries {
             Ok(mut entries) => {
                 entries.retain(|entry| is_asked_for(resource, &entry.name));
                 entries.iter_mut().for_each(|entry| leave_out(entry, request));
@@ -51,6 +56,11 @@ fn answer(image: &MetadataImage, config: &BrokerConfig, request: &DescribeConfig
         }
     });
     DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+fn twice(resource: &DescribeConfigsResource) -> Refusal {
+    let sentence = format!("The resource '{}' is asked for more than once.", &*resource.resource_name);
+    Refusal::new(ErrorCode::INVALID_REQUEST, sentence)
 }
 
 /// No keys, or an empty list of them, asks for all.
@@ -117,7 +127,8 @@ fn explicit(config: &BrokerConfig) -> Vec<DescribeConfigsResourceResult> {
     let source = ConfigSource::StaticBrokerConfig as i8;
     let entries = config.explicit.iter().map(|(key, value)| {
         let (key, value) = (StrBytes::from_string(key.clone()), Some(StrBytes::from_string(value.clone())));
-        let own = DescribeConfigsSynonym::default().with_name(key.clone()).with_value(value.clone()).with_source(source);
+        let own =
+            DescribeConfigsSynonym::default().with_name(key.clone()).with_value(value.clone()).with_source(source);
         DescribeConfigsResourceResult::default()
             .with_name(key)
             .with_value(value)
@@ -216,6 +227,15 @@ mod tests {
         assert_eq!(refused(0, "t").0, 42);
         assert_eq!(refused(GROUP, "g").0, 42);
         assert_eq!(told(&ask(BROKER, "", None)).error_code, 0);
+    }
+
+    #[test]
+    fn a_resource_asked_for_twice_is_described_once() {
+        let mut request = ask(TOPIC, "t", None);
+        request.resources.push(request.resources[0].clone());
+        let results = answer(&image(), &BrokerConfig::default(), &request).results;
+        let sizes: Vec<_> = results.iter().map(|result| (result.error_code, result.configs.len())).collect();
+        assert_eq!(sizes, [(0, 33), (42, 0)]);
     }
 
     #[test]

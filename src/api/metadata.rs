@@ -28,6 +28,9 @@ const NO_OPERATIONS: i32 = i32::MIN;
 /// Versions that can name a topic by its id.
 const WITH_IDS: i16 = 12;
 
+/// More names than this in one request create nothing: no controller would take them at once.
+const MAX_CREATED_BY_ASKING: usize = 10_000;
+
 /// Topics that could not be created, and why.
 type Refused = BTreeMap<String, ErrorCode>;
 
@@ -107,8 +110,11 @@ impl View {
         }
         let names = topics.iter().filter_map(|topic| topic.name.as_ref()).map(|name| &***name);
         let creatable = |name: &&str| validate_name(name).is_ok() && !is_made_elsewhere(name);
-        let missing = names.filter(|name| image.topic(name).is_none()).filter(creatable);
-        missing.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+        let missing: BTreeSet<_> = names.filter(|name| image.topic(name).is_none()).filter(creatable).collect();
+        if missing.len() > MAX_CREATED_BY_ASKING {
+            return Vec::new();
+        }
+        missing.into_iter().map(str::to_owned).collect()
     }
 
     fn answer(&self, image: &MetadataImage, request: &MetadataRequest, refused: &Refused) -> MetadataResponse {
@@ -152,11 +158,12 @@ impl View {
         if asks_by_id(request) {
             let ids: BTreeSet<_> = topics.iter().map(|topic| TopicId(topic.topic_id)).collect();
             let given = ids.into_iter().filter(|id| *id != TopicId::ZERO);
-            return given.map(|id| match image.topic_by_id(id) {
-                Some(topic) => self.topic(image, topic, operations),
-                None => unknown_id(id),
-            })
-            .collect();
+            return given
+                .map(|id| match image.topic_by_id(id) {
+                    Some(topic) => self.topic(image, topic, operations),
+                    None => unknown_id(id),
+                })
+                .collect();
         }
         let mut seen = BTreeSet::new();
         let names = topics.iter().filter_map(|topic| topic.name.as_ref()).filter(|name| seen.insert(&***name));

@@ -12,7 +12,8 @@ use crate::types::{LeaderEpoch, PartitionEpoch};
 const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
 
 fn broker(id: i32, listeners: &[&str], fenced: bool) -> Record {
-    let endpoint = |listener: &&str| BrokerEndpoint { listener: (*listener).into(), host: format!("h{id}"), port: 9092 };
+    let endpoint =
+        |listener: &&str| BrokerEndpoint { listener: (*listener).into(), host: format!("h{id}"), port: 9092 };
     Record::RegisterBroker(BrokerRegistration {
         id: NodeId(id),
         epoch: 0,

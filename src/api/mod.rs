@@ -10,8 +10,23 @@ mod create_topics;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
+mod fetch;
+mod find_coordinator;
 mod frame;
+mod group_words;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -122,10 +137,24 @@ macro_rules! apis {
 }
 
 apis! {
+    0 ProduceRequest 3..=13 advertised from 0, bytes produce::serve;
+    1 FetchRequest 4..=18, bytes fetch::serve;
+    2 ListOffsetsRequest 1..=11, typed list_offsets::handle;
     3 MetadataRequest 0..=13, typed metadata::handle;
+    8 OffsetCommitRequest 2..=10, typed offset_commit::handle;
+    9 OffsetFetchRequest 1..=10, typed offset_fetch::handle;
+    10 FindCoordinatorRequest 0..=6, typed find_coordinator::handle;
+    11 JoinGroupRequest 0..=9, typed join_group::handle;
+    12 HeartbeatRequest 0..=4, typed heartbeat::handle;
+    13 LeaveGroupRequest 0..=5, typed leave_group::handle;
+    14 SyncGroupRequest 0..=5, typed sync_group::handle;
+    15 DescribeGroupsRequest 0..=6, typed describe_groups::handle;
+    16 ListGroupsRequest 0..=5, typed list_groups::handle;
     18 ApiVersionsRequest 0..=5, bytes api_versions::serve;
     19 CreateTopicsRequest 2..=7, typed create_topics::handle;
     20 DeleteTopicsRequest 1..=6, typed delete_topics::handle;
+    22 InitProducerIdRequest 0..=5, typed init_producer_id::handle;
+    23 OffsetForLeaderEpochRequest 2..=4, typed offset_for_leader_epoch::handle;
     32 DescribeConfigsRequest 1..=4, typed describe_configs::handle;
     60 DescribeClusterRequest 0..=2, typed describe_cluster::handle;
 }
@@ -165,12 +194,16 @@ pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes
         return Err(Disconnect(format!("unsupported version {api_version} of {}", row.name).into()));
     }
     let flexible = row.is_flexible(api_version);
-    let (header, body) = RequestHeader::split(frame, flexible)?;
+    let named = |Disconnect(why): Disconnect| Disconnect(format!("{} version {api_version}: {why}", row.name).into());
+    let (header, body) = RequestHeader::split(frame, flexible).map_err(named)?;
     context.api_key = api_key;
     context.api_version = api_version;
     context.correlation_id = header.correlation_id;
     context.client_id = header.client_id;
-    let reply = (row.serve)(broker, context, body);
+    let reply = match (row.serve)(broker, context, body) {
+        Reply::Close(reason) => Reply::Close(named(reason)),
+        reply => reply,
+    };
     Ok(Call { row: index, api_key, api_version, correlation_id: context.correlation_id, flexible, reply })
 }
 
@@ -188,41 +221,4 @@ fn typed<Q: FromWire, A: ToWire + Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// Key, name, least and greatest version of Kafka 4.3.1, greatest of 4.4.0.
-    fn kafka() -> BTreeMap<i16, (&'static str, i16, i16, i16)> {
-        let lines = include_str!("apis.tsv").lines().skip(1);
-        lines
-            .map(|line| line.split('\t').collect::<Vec<_>>())
-            .filter(|columns| !columns[2].is_empty())
-            .map(|columns| {
-                let number = |column: usize| columns[column].parse().expect("a number");
-                (number(0), (columns[1], number(2), number(3), number(8)))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_rows_are_kafkas() {
-        let kafka = kafka();
-        for row in TABLE {
-            let (name, least, greatest, newer) = kafka[&row.key];
-            // ApiVersions goes on to Kafka 4.4's version 5, which clients of 4.4 send first.
-            let greatest = if row.key == API_VERSIONS { newer } else { greatest };
-            assert_eq!((row.name, &row.versions), (name, &(least..=greatest)), "key {}", row.key);
-            // librdkafka before 2.11 takes a raised floor of Produce for "no compression" (KAFKA-18659).
-            let advertised_from = if row.key == 0 { 0 } else { least };
-            assert_eq!(row.advertised_from, advertised_from, "{}", row.name);
-        }
-    }
-
-    #[test]
-    fn the_rows_ascend_and_carry_their_requests_key() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].key < pair[1].key));
-        assert!(KEYS.iter().all(|(ours, theirs)| ours == theirs), "{KEYS:?}");
-    }
-}
+mod tests;

@@ -30,8 +30,8 @@ use crate::types::{TopicId, kafka_uuid};
 
 use decide::{Answer, Request};
 pub use image::{BrokerEndpoint, BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
-use published::Published;
 pub use published::Listener;
+use published::Published;
 use raft::Quorum;
 use record::Record;
 pub use topics::{Answers, DeleteAnswer, NewTopic, TopicToDelete, validate_name};
@@ -52,10 +52,13 @@ pub struct Controller {
     config: Arc<BrokerConfig>,
 }
 
+/// Whom to answer.
+type Asker = oneshot::Sender<Result<Answer, Refusal>>;
+
 /// A request and whom to answer.
 struct Queued {
     request: Request,
-    answer: oneshot::Sender<Result<Answer, Refusal>>,
+    answer: Asker,
 }
 
 impl Controller {
@@ -150,7 +153,8 @@ impl Controller {
     /// Checks that the directory is the cluster's that the configuration means, and registers this broker.
     async fn join(&self, dir: &std::path::Path) -> Result<(), StoreError> {
         let stored = self.image().cluster_id.clone();
-        if let Some(given) = self.config.cluster_id.as_deref().filter(|given| !stored.is_empty() && **given != *stored) {
+        if let Some(given) = self.config.cluster_id.as_deref().filter(|given| !stored.is_empty() && **given != *stored)
+        {
             return Err(StoreError::new(format!(
                 "the metadata in {} belongs to the cluster {stored}, but the configuration names the cluster {given}: \
                  set cluster.id (CLUSTER_ID) to {stored} or remove it, or choose another log.dirs",
@@ -246,8 +250,7 @@ impl Decider {
     }
 
     /// Everything that is queued, each request judged after the one before it.
-    #[expect(clippy::type_complexity, reason = "used once, one line below")]
-    fn decide(&mut self, first: Queued) -> (Vec<Record>, Vec<(Answer, oneshot::Sender<Result<Answer, Refusal>>)>) {
+    fn decide(&mut self, first: Queued) -> (Vec<Record>, Vec<(Answer, Asker)>) {
         let mut image = self.published.load();
         let mut records = Vec::new();
         let mut answers = Vec::new();

@@ -49,7 +49,8 @@ fn order<'a>(brokers: impl Iterator<Item = &'a BrokerRegistration>) -> Order {
         }
     }
     let longest = racks.values().map(Vec::len).max().unwrap_or(0);
-    let serving = (0..longest).flat_map(|turn| racks.values().filter_map(move |rack| rack.get(turn).copied())).collect();
+    let serving =
+        (0..longest).flat_map(|turn| racks.values().filter_map(move |rack| rack.get(turn).copied())).collect();
     Order { serving, fenced }
 }
 
@@ -63,7 +64,8 @@ impl Order {
         let start = usize::try_from(chance % count as u64).unwrap_or(0);
         let leader = (start + partition) % count;
         let others = count - 1;
-        let shift = if others == 0 { 0 } else { (partition / count + usize::try_from(chance >> 32).unwrap_or(0)) % others };
+        let shift =
+            if others == 0 { 0 } else { (partition / count + usize::try_from(chance >> 32).unwrap_or(0)) % others };
         let followers = (0..others).map(|step| (leader + 1 + (shift + step) % others) % count);
         std::iter::once(leader)
             .chain(followers)

@@ -7,9 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::error::{
-    ClientWriteError, InstallSnapshotError, RPCError, RaftError, Unreachable,
-};
+use openraft::error::{ClientWriteError, InstallSnapshotError, RPCError, RaftError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
@@ -144,7 +142,8 @@ type Unanswered<E> = RPCError<Member, EmptyNode, RaftError<Member, E>>;
 
 impl NoPeer {
     fn unreachable<E: std::error::Error>(&self) -> Unanswered<E> {
-        let error = StoreError::new(format!("controllers do not talk to each other yet, so {} is not there", self.target));
+        let error =
+            StoreError::new(format!("controllers do not talk to each other yet, so {} is not there", self.target));
         RPCError::Unreachable(Unreachable::new(&error))
     }
 }

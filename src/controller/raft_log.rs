@@ -3,6 +3,7 @@
 //! The image lives in memory and is made anew at each start from the snapshot and the entries after it; the snapshot
 //! is the image told as records. Writes go to a blocking thread, since each waits for the disk. Nothing here decides:
 //! entries are folded by `apply` and shown by `published`.
+#![expect(clippy::result_large_err, reason = "openraft's error, as its traits want it")]
 
 use std::fmt;
 use std::io::Cursor;
@@ -179,8 +180,7 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
         I: IntoIterator<Item = openraft::Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let stored: Vec<_> =
-            entries.into_iter().map(|entry| (entry.log_id.index, record::encode(&entry))).collect();
+        let stored: Vec<_> = entries.into_iter().map(|entry| (entry.log_id.index, record::encode(&entry))).collect();
         write(&self.store, move |store| store.append(&stored)).await?;
         callback.log_io_completed(Ok(()));
         Ok(())
@@ -214,8 +214,12 @@ pub struct State {
 impl StateMachine {
     /// The state of the store's snapshot; the log's entries follow by `apply`.
     pub fn load(store: Arc<MetadataStore>, published: Arc<Published>) -> std::result::Result<Self, StoreError> {
-        let empty =
-            State { store: store.clone(), image: Arc::default(), applied: None, membership: StoredMembership::default() };
+        let empty = State {
+            store: store.clone(),
+            image: Arc::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+        };
         let bytes = (store.get(Slot::SnapshotMeta)?, store.get(Slot::Snapshot)?);
         let state = match bytes {
             (Some(meta), Some(snapshot)) => empty.restored(&record::decode(&meta)?, &snapshot)?,

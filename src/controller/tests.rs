@@ -154,6 +154,31 @@ fn a_directory_of_another_node_is_refused_with_both_ids() {
 }
 
 #[test]
+fn metadata_of_a_newer_version_is_refused_with_a_sentence() {
+    use crate::store::metadata::Slot;
+    let dir = tempfile::tempdir().unwrap();
+    life(config(dir.path()), async |controller| controller.create_topics(vec![topic("a", 1)], false).await)
+        .unwrap()
+        .unwrap();
+    let newer = |store: &MetadataStore| {
+        let (index, mut bytes) = store.last_entry().unwrap().unwrap();
+        bytes[0] = record::LEVEL + 1;
+        store.append(&[(index, bytes)]).unwrap();
+    };
+    newer(&MetadataStore::open(&dir.path().join(DIRECTORY)).unwrap());
+    let refused = life(config(dir.path()), async |_| ()).unwrap_err().to_string();
+    assert!(refused.contains("newer version of Ottla"), "{refused}");
+
+    let store = MetadataStore::open(&dir.path().join(DIRECTORY)).unwrap();
+    let mut vote = store.get(Slot::Vote).unwrap().unwrap();
+    vote[0] = record::LEVEL + 1;
+    store.put(&[(Slot::Vote, &vote)]).unwrap();
+    drop(store);
+    let refused = life(config(dir.path()), async |_| ()).unwrap_err().to_string();
+    assert!(refused.contains("newer version of Ottla"), "{refused}");
+}
+
+#[test]
 fn the_offsets_topic_is_made_as_its_keys_say() {
     let dir = tempfile::tempdir().unwrap();
     life(config(dir.path()), async |controller| {
@@ -162,7 +187,11 @@ fn the_offsets_topic_is_made_as_its_keys_say() {
         }
         let image = controller.image();
         let offsets = image.topic(image::CONSUMER_OFFSETS).unwrap();
-        assert_eq!((offsets.partitions.len(), offsets.replication_factor()), (50, 1), "three replicas are not to be had");
+        assert_eq!(
+            (offsets.partitions.len(), offsets.replication_factor()),
+            (50, 1),
+            "three replicas are not to be had"
+        );
         assert_eq!(offsets.configs["cleanup.policy"], "compact");
         assert_eq!(offsets.configs["segment.bytes"], "104857600");
         assert!(offsets.is_internal());

@@ -148,11 +148,8 @@ fn create_one(
         return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, sentence));
     }
     let configs = configs(topic, rules)?;
-    let replicas = if topic.assignments.is_empty() {
-        placed(image, topic, rules, chance)?
-    } else {
-        assigned(image, topic)?
-    };
+    let replicas =
+        if topic.assignments.is_empty() { placed(image, topic, rules, chance)? } else { assigned(image, topic)? };
     let partitions = replicas.into_iter().map(|replicas| partition(image, replicas)).collect();
     Ok(Arc::new(TopicImage { id, name: topic.name.as_str().into(), partitions, configs: Arc::new(configs) }))
 }
@@ -361,7 +358,11 @@ impl Deletion<'_> {
         match self.image.topic(name) {
             None => {
                 let sentence = "This server does not host this topic-partition.";
-                self.answer(Some(name), TopicId::ZERO, Err(Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, sentence)));
+                self.answer(
+                    Some(name),
+                    TopicId::ZERO,
+                    Err(Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, sentence)),
+                );
             }
             Some(topic) if self.named.contains(&topic.id) => {
                 let sentence = "The provided topic name maps to an ID that was already supplied.";
@@ -378,7 +379,8 @@ impl Deletion<'_> {
             let refusal = Refusal::new(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID.");
             return self.answer(None, id, Err(refusal));
         };
-        let also_named = |other: &TopicToDelete| other.id == TopicId::ZERO && other.name.as_deref() == Some(&*topic.name);
+        let also_named =
+            |other: &TopicToDelete| other.id == TopicId::ZERO && other.name.as_deref() == Some(&*topic.name);
         if !topics.iter().any(also_named) {
             self.remove(topic);
         }

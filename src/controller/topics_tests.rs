@@ -131,10 +131,7 @@ fn counts_below_one_are_refused() {
     for partitions in [0, -2] {
         assert_eq!(
             refusal(&image, NewTopic { partitions, ..NewTopic::named("t") }),
-            (
-                ErrorCode::INVALID_PARTITIONS,
-                "Number of partitions was set to an invalid non-positive value.".into()
-            )
+            (ErrorCode::INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.".into())
         );
     }
     for replication_factor in [0, -2] {
@@ -212,7 +209,8 @@ fn manual_assignments_are_taken_or_refused_with_the_reason() {
 #[test]
 fn assignments_and_counts_exclude_each_other() {
     let image = image_with(&[]);
-    let with = |partitions, replication_factor| NewTopic { partitions, replication_factor, ..assigned_to(&[(0, &[1])]) };
+    let with =
+        |partitions, replication_factor| NewTopic { partitions, replication_factor, ..assigned_to(&[(0, &[1])]) };
     let (code, sentence) = refusal(&image, with(1, -1));
     assert_eq!(code, ErrorCode::INVALID_REQUEST);
     assert_eq!(sentence, "A manual partition assignment was specified, but numPartitions was not set to -1.");
@@ -276,8 +274,14 @@ fn what_cannot_be_deleted_says_why() {
     let (records, told) = told(&image, &[named("nope"), identified(id(77)), identified(TopicId::ZERO)]);
     assert_eq!(records, 0);
     assert_eq!(told[0].2, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-    assert_eq!(told[1], (None, id(77), Some(ErrorCode::UNKNOWN_TOPIC_ID), "This server does not host this topic ID.".into()));
-    assert_eq!((told[2].2, told[2].3.as_str()), (Some(ErrorCode::INVALID_REQUEST), "Neither topic name nor id were specified."));
+    assert_eq!(
+        told[1],
+        (None, id(77), Some(ErrorCode::UNKNOWN_TOPIC_ID), "This server does not host this topic ID.".into())
+    );
+    assert_eq!(
+        (told[2].2, told[2].3.as_str()),
+        (Some(ErrorCode::INVALID_REQUEST), "Neither topic name nor id were specified.")
+    );
 }
 
 #[test]

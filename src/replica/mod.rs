@@ -1,4 +1,394 @@
-//! Shell. The partitions that this node holds.
+//! Shell. The partitions that this node holds: found by name or id, made, changed and dropped as the metadata image says.
+//!
+//! Lookups take no lock and copy no name. Images are installed one at a time by [`Replicas::install`], which may block
+//! and is called on a thread that may; a partition that cannot be opened is offline and the others serve. Leaders, ISRs
+//! and epochs come from the image and from nowhere else. One task sweeps all partitions for retention: no partition
+//! has a timer or a task of its own.
+
+pub mod fetch;
 pub mod fetch_session;
 pub mod isr;
+pub mod partition;
+pub mod producer_ids;
+mod reconcile;
 pub mod wait;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+pub use fetch::FetchSessions;
+pub use partition::Partition;
+pub use producer_ids::ProducerIds;
+
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::image::{MetadataImage, TopicImage};
+use crate::env;
+use crate::error::{ErrorCode, StoreError};
+use crate::log::Log;
+use crate::metrics::{Metrics, TopicMetrics};
+use crate::store::{ReplicaId, Store};
+use crate::types::{NodeId, Tick, TopicId};
+use partition::Standing;
+use reconcile::Plan;
+
+/// Fetches and lookups that may read files at a time; the others wait.
+const COLD_READS: usize = 8;
+/// How often high watermarks are noted (`replica.high.watermark.checkpoint.interval.ms`, at its default).
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a producer waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    /// Nothing.
+    None,
+    /// The leader's commit.
+    Leader,
+    /// The high watermark.
+    All,
+}
+
+impl Acks {
+    /// Kafka's number for it; `None` for any other number.
+    pub const fn from_wire(acks: i16) -> Option<Self> {
+        match acks {
+            0 => Some(Self::None),
+            1 => Some(Self::Leader),
+            -1 => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
+/// What stands behind a partition's number on this node.
+#[derive(Clone, Debug)]
+enum Hosted {
+    Elsewhere,
+    Offline,
+    Here(Arc<Partition>),
+}
+
+/// A topic as this node serves it.
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its identity.
+    pub id: TopicId,
+    /// True for topics that the broker keeps for itself: clients may not produce to them.
+    pub internal: bool,
+    /// Its configuration with every default filled in.
+    pub config: Arc<TopicConfig>,
+    /// Its counters.
+    pub metrics: Arc<TopicMetrics>,
+    partitions: Vec<Hosted>,
+}
+
+impl Topic {
+    /// The partition of that number.
+    pub fn partition(&self, index: i32) -> Result<&Arc<Partition>, ErrorCode> {
+        let hosted = usize::try_from(index).ok().and_then(|index| self.partitions.get(index));
+        match hosted {
+            None => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            Some(Hosted::Elsewhere) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            Some(Hosted::Offline) => Err(ErrorCode::KAFKA_STORAGE_ERROR),
+            Some(Hosted::Here(partition)) => Ok(partition),
+        }
+    }
+
+    fn here(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter().filter_map(|hosted| match hosted {
+            Hosted::Here(partition) => Some(partition),
+            _ => None,
+        })
+    }
+}
+
+/// The topics by both of their keys. A persistent map: a change copies a path of it, not all.
+#[derive(Clone, Default)]
+struct Tables {
+    by_name: imbl::HashMap<Arc<str>, Arc<Topic>>,
+    by_id: imbl::HashMap<TopicId, Arc<Topic>>,
+}
+
+/// What has been installed so far, and which replica of the store is which partition.
+#[derive(Default)]
+struct Installed {
+    started: bool,
+    topics: HashMap<TopicId, Arc<TopicImage>>,
+    replicas: HashMap<(TopicId, i32), ReplicaId>,
+}
+
+/// All partitions of this node.
+pub struct Replicas {
+    config: Arc<BrokerConfig>,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    tables: ArcSwap<Tables>,
+    installed: Mutex<Installed>,
+    /// Bounds the blocking threads that read files for fetches and lookups.
+    pub cold_reads: Arc<Semaphore>,
+}
+
+impl Replicas {
+    /// No partitions yet: they come with the first image.
+    pub fn start(config: &Arc<BrokerConfig>, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Arc<Self> {
+        let replicas = store.replicas().into_iter().map(|row| ((row.topic, row.partition), row.replica)).collect();
+        Arc::new(Self {
+            config: Arc::clone(config),
+            store: Arc::clone(store),
+            metrics: Arc::clone(metrics),
+            tables: ArcSwap::default(),
+            installed: Mutex::new(Installed { replicas, ..Installed::default() }),
+            cold_reads: Arc::new(Semaphore::new(COLD_READS)),
+        })
+    }
+
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.tables.load().by_name.get(name).cloned()
+    }
+
+    /// The topic of that identity.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.tables.load().by_id.get(&id).cloned()
+    }
+
+    /// The partition of a topic that is known by name.
+    pub fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let tables = self.tables.load();
+        let topic = tables.by_name.get(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        topic.partition(index).cloned()
+    }
+
+    /// The partition of a topic that is known by id.
+    pub fn partition_by_id(&self, id: TopicId, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let tables = self.tables.load();
+        let topic = tables.by_id.get(&id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+        topic.partition(index).cloned()
+    }
+
+    /// False when the store has more to commit than it should: who took a request in takes no further one until then.
+    pub fn has_room(&self) -> bool {
+        self.store.has_room()
+    }
+
+    /// Takes over an image: makes what is missing, changes what changed, drops what is gone. Blocks on the store.
+    pub fn install(&self, image: &Arc<MetadataImage>) {
+        let mut installed = self.installed.lock();
+        let plan = Plan::new(&installed.topics, image);
+        self.drop_topics(&mut installed, &plan.gone);
+        self.make_replicas(&mut installed, &plan.new);
+        let mut tables = Tables::clone(&self.tables.load());
+        for image in plan.new.iter().chain(&plan.changed) {
+            let topic = Arc::new(self.host(&installed, tables.by_id.get(&image.id), image));
+            tables.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+            tables.by_id.insert(topic.id, topic);
+            installed.topics.insert(image.id, Arc::clone(image));
+        }
+        self.tables.store(Arc::new(tables));
+        if !std::mem::replace(&mut installed.started, true) {
+            self.drop_strays(&mut installed);
+        }
+    }
+
+    /// Topics that the image no longer has. Their partitions refuse first, then their replicas go.
+    fn drop_topics(&self, installed: &mut Installed, gone: &[TopicId]) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut tables = Tables::clone(&self.tables.load());
+        let mut dropped = Vec::new();
+        for id in gone {
+            installed.topics.remove(id);
+            let Some(topic) = tables.by_id.remove(id) else { continue };
+            // The name may belong to a topic made again, whose image came with the same install.
+            if tables.by_name.get(&topic.name).is_some_and(|named| named.id == *id) {
+                tables.by_name.remove(&topic.name);
+            }
+            let indices = 0..i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+            dropped.extend(indices.filter_map(|index| installed.replicas.remove(&(*id, index))));
+            topic.here().for_each(|partition| partition.stop(Standing::Deleted));
+        }
+        self.tables.store(Arc::new(tables));
+        self.delete(&dropped);
+    }
+
+    fn delete(&self, replicas: &[ReplicaId]) {
+        if let Err(error) = self.store.delete_replicas(replicas) {
+            tracing::error!(%error, "replicas of deleted topics could not be dropped; the next start tries again");
+        }
+    }
+
+    /// What the store has and no topic of the first image: a deletion that a crash cut short.
+    fn drop_strays(&self, installed: &mut Installed) {
+        let Installed { topics, replicas, .. } = installed;
+        let strays: Vec<ReplicaId> = replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
+        if !strays.is_empty() {
+            tracing::info!(replicas = strays.len(), "dropping replicas whose topics are gone");
+            self.delete(&strays);
+        }
+    }
+
+    /// Makes the store's replicas of all new topics, in one write. What cannot be made is offline.
+    fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>]) {
+        let node = self.config.node_id;
+        let wanted = topics.iter().flat_map(|topic| reconcile::local(topic, node));
+        let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
+        match self.store.create_replicas(&missing) {
+            Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
+            Err(error) => tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline"),
+        }
+    }
+
+    /// A topic as its image says, with the partitions that were there before.
+    fn host(&self, installed: &Installed, before: Option<&Arc<Topic>>, image: &TopicImage) -> Topic {
+        let config = match before {
+            Some(before) if installed.topics.get(&image.id).is_some_and(|old| old.configs == image.configs) => {
+                Arc::clone(&before.config)
+            }
+            _ => Arc::new(TopicConfig::resolve(&image.configs, &self.config)),
+        };
+        let mut partitions = Vec::with_capacity(image.partitions.len());
+        for (index, partition) in image.partitions.iter().enumerate() {
+            let old = before.and_then(|topic| topic.partitions.get(index));
+            let hosted = match old {
+                Some(Hosted::Here(old)) => {
+                    let changed = before.is_some_and(|topic| !Arc::ptr_eq(&topic.config, &config));
+                    old.install(partition, changed.then(|| Arc::clone(&config)), config.min_insync_replicas);
+                    Hosted::Here(Arc::clone(old))
+                }
+                _ if !partition.replicas.contains(&self.config.node_id) => Hosted::Elsewhere,
+                _ => self.open(installed, image, index, &config),
+            };
+            partitions.push(hosted);
+        }
+        let metrics = before.map_or_else(|| self.metrics.topic(&image.name), |before| Arc::clone(&before.metrics));
+        let internal = image.is_internal();
+        Topic { name: Arc::clone(&image.name), id: image.id, internal, config, metrics, partitions }
+    }
+
+    fn open(&self, installed: &Installed, topic: &TopicImage, index: usize, config: &Arc<TopicConfig>) -> Hosted {
+        let number = i32::try_from(index).expect("a topic has fewer partitions than that");
+        let Some(replica) = installed.replicas.get(&(topic.id, number)) else { return Hosted::Offline };
+        match Log::open(&self.store, *replica, Arc::clone(config)) {
+            Ok(log) => {
+                let identity = (Arc::clone(&topic.name), topic.id, number);
+                let image = &topic.partitions[index];
+                Hosted::Here(Partition::new(identity, self.config.node_id, log, image, config.min_insync_replicas))
+            }
+            Err(error) => {
+                tracing::error!(topic = %topic.name, partition = number, %error, "the log cannot be opened: the partition is offline");
+                Hosted::Offline
+            }
+        }
+    }
+
+    /// Every partition that is here.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        let tables = self.tables.load();
+        tables.by_id.values().flat_map(|topic| topic.here().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// How many partitions are here, and how many of them do not serve.
+    pub fn counts(&self) -> Counts {
+        let tables = self.tables.load();
+        let mut counts = Counts::default();
+        for topic in tables.by_id.values() {
+            for hosted in &topic.partitions {
+                match hosted {
+                    Hosted::Elsewhere => {}
+                    Hosted::Offline => counts.offline += 1,
+                    Hosted::Here(partition) if partition.standing() == Standing::Serving => counts.online += 1,
+                    Hosted::Here(_) => counts.offline += 1,
+                }
+            }
+        }
+        counts
+    }
+
+    /// Walks all partitions every few seconds until the process ends: notes high watermarks and producers, and when it
+    /// is time applies retention and forgets silent producers.
+    pub async fn sweep(self: Arc<Self>) {
+        let config = Arc::clone(&self.config);
+        let mut retention = Due::new(config.log_initial_task_delay_ms, config.log_retention_check_interval_ms);
+        let mut producers = Due::new(0, i64::from(config.producer_id_expiration_check_interval_ms));
+        loop {
+            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+            let now = env::tick();
+            let (retain, expire) = (retention.is_due(now), producers.is_due(now));
+            let replicas = Arc::clone(&self);
+            let swept = tokio::task::spawn_blocking(move || {
+                replicas.checkpoint(expire);
+                if retain {
+                    replicas.delete_expired();
+                }
+            });
+            if let Err(error) = swept.await {
+                tracing::error!(%error, "a sweep of the partitions failed; the next one tries again");
+            }
+        }
+    }
+
+    /// Notes high watermarks and producers. To be called once more before the store is closed.
+    pub fn checkpoint(&self, expire_producers: bool) {
+        let expire = expire_producers.then(|| (env::now(), i64::from(self.config.producer_id_expiration_ms)));
+        for partition in self.partitions() {
+            partition.checkpoint(expire);
+        }
+    }
+
+    fn delete_expired(&self) {
+        for partition in self.partitions() {
+            partition.delete_expired(env::now());
+        }
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> NodeId {
+        self.config.node_id
+    }
+}
+
+/// When something that is done now and then is due.
+struct Due {
+    next: Tick,
+    interval_ms: u64,
+}
+
+impl Due {
+    fn new(delay_ms: i64, interval_ms: i64) -> Self {
+        let millis = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        Self { next: env::tick().plus_ms(millis(delay_ms)), interval_ms: millis(interval_ms) }
+    }
+
+    fn is_due(&mut self, now: Tick) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now.plus_ms(self.interval_ms);
+        }
+        due
+    }
+}
+
+/// For metrics: partitions of this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Those that serve.
+    pub online: usize,
+    /// Those that do not.
+    pub offline: usize,
+}
+
+/// A store that cannot be asked is as good as a failed one.
+impl From<tokio::task::JoinError> for StoreError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::new(format!("a read failed: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -299,7 +299,8 @@ impl ClassicGroup {
     ) {
         let id = replacement.new_member_id;
         // Has a rebalance begun meanwhile, then the member waits for it like all others.
-        if self.state != State::Stable || !self.members.get(&id).is_some_and(|member| member.awaiting_join.is_some()) {
+        let waits = self.members.get(&id).is_some_and(|member| member.awaiting_join.is_some());
+        if self.state != State::Stable || !waits {
             return;
         }
         match result {
