@@ -25,12 +25,16 @@ public class Scenarios {
         all.put("large", Scenarios::large);
         all.put("too_large", Scenarios::tooLarge);
         all.put("offsets", Scenarios::offsets);
+        all.put("acks", Scenarios::acks);
         all.put("group", Scenarios::group);
+        all.put("group_cooperative", Scenarios::groupCooperative);
+        all.put("auto_commit", Scenarios::autoCommit);
         all.put("static_member", Scenarios::staticMember);
         all.put("idempotent", Scenarios::idempotent);
         all.put("auto_create", Scenarios::autoCreate);
         all.put("admin", Scenarios::admin);
         all.put("remade_while_read", Scenarios::remadeWhileRead);
+        all.put("remade_for_group", Scenarios::remadeForGroup);
         if (args[1].equals("list")) {
             all.keySet().forEach(System.out::println);
             return;
@@ -170,38 +174,113 @@ public class Scenarios {
         check(got.get(0).offset() == 57 && got.get(0).timestamp() == base + 57_000, "seek");
     }
 
+    static void acks() throws Exception {
+        for (String acks : List.of("0", "1", "all")) {
+            String topic = name("acks" + acks);
+            create(topic, 1, Map.of());
+            send(topic, 0, 1000, Map.of("acks", acks, "enable.idempotence", false));
+            var got = read(topic, 1000, 0);
+            for (int i = 0; i < 1000; i++) check(value(got.get(i)).equals("" + i), "acks=" + acks + " at " + i);
+        }
+    }
+
+    /** Polls all of them in turn until it holds; what comes is added to `got`. */
+    static void pollUntil(List<KafkaConsumer<byte[], byte[]>> members, List<Integer> got, Callable<Boolean> holds)
+            throws Exception {
+        long deadline = System.nanoTime() + DEADLINE.toNanos();
+        while (!holds.call()) {
+            check(System.nanoTime() < deadline, got.size() + " records, " + members.stream().map(KafkaConsumer::assignment).toList());
+            for (var member : members) {
+                member.poll(Duration.ofMillis(50)).forEach(r -> got.add(Integer.parseInt(value(r))));
+            }
+        }
+    }
+
+    static void checkNumbers(List<Integer> got, int from, int to, String what) {
+        check(got.stream().sorted().toList().equals(IntStream.range(from, to).boxed().toList()), what + ": " + got);
+    }
+
     static void group() throws Exception {
         String topic = name("group"), id = name("g");
         create(topic, 4, Map.of());
         send(topic, 0, 400, Map.of());
-        Set<String> seen = new HashSet<>();
-        try (var a = consumer(Map.of("group.id", id, "session.timeout.ms", 6000))) {
+        List<Integer> got = new ArrayList<>();
+        try (var a = consumer(Map.of("group.id", id)); Admin admin = adminClient()) {
             a.subscribe(List.of(topic));
-            poll(a, 400).forEach(r -> seen.add(value(r)));
+            pollUntil(List.of(a), got, () -> got.size() >= 400);
+            a.commitSync();
             try (var b = consumer(Map.of("group.id", id))) {
                 b.subscribe(List.of(topic));
-                long deadline = System.nanoTime() + DEADLINE.toNanos();
-                while (a.assignment().size() != 2 || b.assignment().size() != 2) {
-                    check(System.nanoTime() < deadline, a.assignment() + " " + b.assignment());
-                    a.poll(Duration.ofMillis(100)).forEach(r -> seen.add(value(r)));
-                    b.poll(Duration.ofMillis(100)).forEach(r -> seen.add(value(r)));
-                }
+                pollUntil(List.of(a, b), got, () -> a.assignment().size() == 2 && b.assignment().size() == 2);
+                var description = admin.describeConsumerGroups(List.of(id)).all().get().get(id);
+                check(description.groupState() == GroupState.STABLE && description.members().size() == 2, description);
+                check(admin.listGroups().all().get().stream().anyMatch(g -> g.groupId().equals(id)), "listed");
+                send(topic, 400, 500, Map.of());
+                pollUntil(List.of(a, b), got, () -> got.size() >= 500);
                 a.commitSync();
                 b.commitSync();
             }
+            pollUntil(List.of(a), got, () -> a.assignment().size() == 4);
+            checkNumbers(got, 0, 500, "not each record once");
         }
-        check(seen.size() == 400, seen.size());
-        send(topic, 400, 500, Map.of());
+        send(topic, 500, 600, Map.of());
+        List<Integer> later = new ArrayList<>();
         try (var c = consumer(Map.of("group.id", id)); Admin admin = adminClient()) {
             c.subscribe(List.of(topic));
-            var got = poll(c, 100);
-            check(got.stream().allMatch(r -> Integer.parseInt(value(r)) >= 400), "committed offsets were not kept");
+            pollUntil(List.of(c), later, () -> later.size() >= 100);
+            checkNumbers(later, 500, 600, "the committed offsets were not kept");
             c.commitSync();
-            check(admin.listConsumerGroupOffsets(id).partitionsToOffsetAndMetadata().get().values().stream()
-                .mapToLong(OffsetAndMetadata::offset).sum() == 500, "offsets");
-            var description = admin.describeConsumerGroups(List.of(id)).all().get().get(id);
-            check(description.members().size() == 1, description);
-            check(admin.listGroups().all().get().stream().anyMatch(g -> g.groupId().equals(id)), "listed");
+            check(committed(admin, id) == 600, "offsets");
+        }
+    }
+
+    static long committed(Admin admin, String group) throws Exception {
+        return admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().values().stream()
+            .mapToLong(OffsetAndMetadata::offset).sum();
+    }
+
+    /** A member that joins takes half of the partitions; the other half is never taken from the first, nor does it stop. */
+    static void groupCooperative() throws Exception {
+        String topic = name("cooperative"), id = name("g");
+        create(topic, 4, Map.of());
+        Map<String, Object> conf = Map.of(
+            "group.id", id, "partition.assignment.strategy", CooperativeStickyAssignor.class.getName());
+        Set<TopicPartition> revoked = new HashSet<>(), lost = new HashSet<>();
+        List<Integer> got = new ArrayList<>();
+        try (var a = consumer(conf)) {
+            a.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+                @Override public void onPartitionsAssigned(Collection<TopicPartition> partitions) { }
+                @Override public void onPartitionsRevoked(Collection<TopicPartition> partitions) { revoked.addAll(partitions); }
+                @Override public void onPartitionsLost(Collection<TopicPartition> partitions) { lost.addAll(partitions); }
+            });
+            pollUntil(List.of(a), got, () -> a.assignment().size() == 4);
+            try (var b = consumer(conf)) {
+                b.subscribe(List.of(topic));
+                pollUntil(List.of(a, b), got, () -> a.assignment().size() == 2 && b.assignment().size() == 2);
+                check(revoked.equals(b.assignment()) && lost.isEmpty(), "revoked " + revoked + ", lost " + lost);
+                send(topic, 0, 200, Map.of());
+                pollUntil(List.of(a, b), got, () -> got.size() >= 200);
+                a.commitSync();
+                b.commitSync();
+            }
+            pollUntil(List.of(a), got, () -> a.assignment().size() == 4);
+            send(topic, 200, 300, Map.of());
+            pollUntil(List.of(a), got, () -> got.size() >= 300);
+            checkNumbers(got, 0, 300, "not each record once");
+        }
+    }
+
+    static void autoCommit() throws Exception {
+        String topic = name("autocommit"), id = name("g");
+        create(topic, 1, Map.of());
+        for (int round = 0; round < 2; round++) {
+            send(topic, round * 100, round * 100 + 100, Map.of());
+            List<Integer> got = new ArrayList<>();
+            try (var consumer = consumer(Map.of("group.id", id, "enable.auto.commit", true))) {
+                consumer.subscribe(List.of(topic));
+                pollUntil(List.of(consumer), got, () -> got.size() >= 100);
+            }
+            checkNumbers(got, round * 100, round * 100 + 100, "what close() committed was not kept");
         }
     }
 
@@ -261,6 +340,7 @@ public class Scenarios {
         }
     }
 
+    /** A reader stands at offset 10 when its topic is made again with 5 records: it reads all five, and none of the old. */
     static void remadeWhileRead() throws Exception {
         String topic = name("remade");
         create(topic, 1, Map.of());
@@ -271,9 +351,36 @@ public class Scenarios {
             poll(consumer, 10);
             admin.deleteTopics(List.of(topic)).all().get();
             create(topic, 1, Map.of());
+            send(topic, 100, 105, Map.of());
+            List<Integer> got = new ArrayList<>();
+            pollUntil(List.of(consumer), got, () -> got.size() >= 5);
+            checkNumbers(got, 100, 105, "not what the new topic holds");
+        }
+    }
+
+    /** What a group committed for a topic ends with the topic: made again, it is read from its start. */
+    static void remadeForGroup() throws Exception {
+        String topic = name("remade"), id = name("g");
+        create(topic, 1, Map.of());
+        send(topic, 0, 10, Map.of());
+        try (Admin admin = adminClient()) {
+            try (var consumer = consumer(Map.of("group.id", id))) {
+                consumer.subscribe(List.of(topic));
+                poll(consumer, 10);
+                consumer.commitSync();
+            }
+            check(committed(admin, id) == 10, "committed");
+            admin.deleteTopics(List.of(topic)).all().get();
+            long deadline = System.nanoTime() + DEADLINE.toNanos();
+            while (committed(admin, id) != 0) check(System.nanoTime() < deadline, "the offsets outlive their topic");
+            create(topic, 1, Map.of());
             send(topic, 100, 120, Map.of());
-            var got = poll(consumer, 20);
-            check(value(got.get(0)).equals("100"), "the new topic is not read from its start: " + value(got.get(0)));
+            List<Integer> got = new ArrayList<>();
+            try (var consumer = consumer(Map.of("group.id", id))) {
+                consumer.subscribe(List.of(topic));
+                pollUntil(List.of(consumer), got, () -> got.size() >= 20);
+            }
+            checkNumbers(got, 100, 120, "not what the new topic holds");
         }
     }
 }

@@ -5,18 +5,38 @@ from collections import namedtuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 import scenarios
 
 Record = namedtuple("Record", "key value offset timestamp headers partition")
-DEADLINE = 60
+DEADLINE = scenarios.DEADLINE
 
 
 def record(m):
     return Record(m.key, m.value, m.offset, m.timestamp, m.headers, m.partition)
 
 
+class GroupMember:
+    """What scenarios.Member drives."""
+
+    def __init__(self, topic, conf):
+        self.consumer = KafkaConsumer(topic, **conf)
+        self.commit, self.close = self.consumer.commit, self.consumer.close
+
+    def poll(self):
+        return [record(r) for records in self.consumer.poll(timeout_ms=100).values() for r in records]
+
+    def owned(self):
+        return {p.partition for p in self.consumer.assignment()}
+
+
 class Client:
+    null_headers = False  # this client refuses them itself
+    strategies = [RangePartitionAssignor, RoundRobinPartitionAssignor, CooperativeStickyAssignor]
+
     def __init__(self, bootstrap):
         self.conf = {"bootstrap_servers": bootstrap}
 
@@ -50,15 +70,15 @@ class Client:
     def topic_config(self, topic, key):
         admin = self.admin()
         try:
-            found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-            return find_config(found, key)
+            found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
+            return found["topic"][topic][key]["value"]
         finally:
             admin.close()
 
-    def produce(self, topic, records, codec="none", headers=None, timestamps=None, idempotent=False):
-        extra = {"enable_idempotence": idempotent}
+    def produce(self, topic, records, codec="none", headers=None, timestamps=None, idempotent=False, acks="all"):
         producer = KafkaProducer(
-            **self.conf, compression_type=None if codec == "none" else codec, acks="all", linger_ms=5, **extra)
+            **self.conf, compression_type=None if codec == "none" else codec, linger_ms=5,
+            acks=acks if acks == "all" else int(acks), enable_idempotence=idempotent)
         futures = [
             producer.send(topic, key=key, value=value, headers=headers,
                           timestamp_ms=timestamps[i] if timestamps else None)
@@ -85,30 +105,42 @@ class Client:
         consumer.assign([partition])
         consumer.seek(partition, start)
         try:
-            return self._poll([consumer], count, commit=False)
+            got, deadline = [], time.monotonic() + DEADLINE
+            while len(got) < count:
+                assert time.monotonic() < deadline, f"{len(got)} of {count} records"
+                got += [record(r) for records in consumer.poll(timeout_ms=100).values() for r in records]
+            return got[:count]
         finally:
             consumer.close()
 
-    def _poll(self, consumers, count, commit):
-        got, deadline = [], time.monotonic() + DEADLINE
-        while len(got) < count:
-            assert time.monotonic() < deadline, f"{len(got)} of {count} records"
-            for consumer in consumers:
-                for records in consumer.poll(timeout_ms=100, max_records=count - len(got) or 1).values():
-                    got.extend(record(r) for r in records)
-                    if commit:
-                        consumer.commit()
-        return got
+    def member(self, topic, group_id, strategy):
+        return GroupMember(topic, {
+            **self.conf, "group_id": group_id, "partition_assignment_strategy": [strategy],
+            "auto_offset_reset": "earliest", "enable_auto_commit": False,
+        })
 
-    def consume_group(self, topic, group_id, count):
-        consumers = [
-            KafkaConsumer(topic, **self.conf, group_id=group_id, auto_offset_reset="earliest", enable_auto_commit=False)
-        ]
+    def groups(self):
+        admin = self.admin()
         try:
-            return self._poll(consumers, count, commit=True)
+            return {group["group_id"] for group in admin.list_groups()}
         finally:
-            for consumer in consumers:
-                consumer.close()
+            admin.close()
+
+    def describe_group(self, group_id):
+        admin = self.admin()
+        try:
+            told = admin.describe_groups([group_id])[group_id]
+            return told["group_state"].lower(), len(told["members"])
+        finally:
+            admin.close()
+
+    def committed(self, group_id, topic):
+        admin = self.admin()
+        try:
+            told = admin.list_group_offsets({group_id: None})[group_id]
+            return {p.partition: at.offset for p, at in told.items() if p.topic == topic}
+        finally:
+            admin.close()
 
     def offset_for_time(self, topic, timestamp):
         consumer = KafkaConsumer(**self.conf)
@@ -126,25 +158,6 @@ class Client:
             return (consumer.beginning_offsets([partition])[partition], consumer.end_offsets([partition])[partition])
         finally:
             consumer.close()
-
-
-def find_config(found, key):
-    """The value of a key in what describe_configs gives: a mapping in newer versions, responses in older ones."""
-    if isinstance(found, dict):
-        for value in found.values():
-            if key in value:
-                entry = value[key]
-                return entry["value"] if isinstance(entry, dict) else getattr(entry, "value", entry)
-            hit = find_config(value, key) if isinstance(value, dict) else None
-            if hit is not None:
-                return hit
-        return None
-    for response in found:
-        for resource in response.resources:
-            for entry in resource[4]:
-                if entry[0] == key:
-                    return entry[1]
-    return None
 
 
 if __name__ == "__main__":

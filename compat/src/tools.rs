@@ -67,7 +67,7 @@ pub fn kafka(table: &mut Table, bootstrap: &str, class_path: &str) {
     });
     let group = &fresh("console");
     table.case("kafka-console-consumer", "a group, from the beginning", || {
-        let consume = tool("ConsoleConsumer")
+        let consume = tool("consumer.ConsoleConsumer")
             .args_str("--from-beginning --formatter-property print.key=true --max-messages 500 --timeout-ms 30000 --group")
             .arg_str(group)
             .arg_str("--topic")

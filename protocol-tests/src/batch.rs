@@ -204,10 +204,8 @@ pub fn compress(codec: Codec, bytes: &[u8]) -> Vec<u8> {
             framed
         }
         Codec::Lz4 => {
-            let mut encoder = lz4::EncoderBuilder::new()
-                .block_mode(lz4::BlockMode::Independent)
-                .build(Vec::new())
-                .expect("lz4");
+            let mut encoder =
+                lz4::EncoderBuilder::new().block_mode(lz4::BlockMode::Independent).build(Vec::new()).expect("lz4");
             encoder.write_all(bytes).expect("lz4");
             let (framed, result) = encoder.finish();
             result.expect("lz4");

@@ -128,7 +128,11 @@ fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("a target directory");
     let path = profile.join("ottla");
-    assert!(path.exists(), "{} is not there: cargo build --release -p ottla, or set OTTLA_BIN or TARGET", path.display());
+    assert!(
+        path.exists(),
+        "{} is not there: cargo build --release -p ottla, or set OTTLA_BIN or TARGET",
+        path.display()
+    );
     path
 }
 

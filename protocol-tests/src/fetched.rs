@@ -92,9 +92,8 @@ fn record(payload: &mut Bytes, base_offset: i64, base_timestamp: i64) -> Fetched
     let timestamp = base_timestamp + zigzag(&mut body);
     let offset = base_offset + zigzag(&mut body);
     let (key, value) = (nullable(&mut body), nullable(&mut body));
-    let headers = (0..zigzag(&mut body))
-        .map(|_| (nullable(&mut body).expect("a header key"), nullable(&mut body)))
-        .collect();
+    let headers =
+        (0..zigzag(&mut body)).map(|_| (nullable(&mut body).expect("a header key"), nullable(&mut body))).collect();
     assert!(body.is_empty(), "bytes behind the last header");
     FetchedRecord { offset, timestamp, key, value, headers }
 }

@@ -56,9 +56,7 @@ impl Member {
 
     /// A JoinGroup request with the protocol `range`.
     pub fn join_request(&self, version: i16) -> JoinGroupRequest {
-        let protocol = JoinGroupRequestProtocol::default()
-            .with_name(text("range"))
-            .with_metadata(self.subscription());
+        let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(self.subscription());
         let mut request = JoinGroupRequest::default()
             .with_group_id(self.group_id())
             .with_session_timeout_ms(self.session_ms)

@@ -29,7 +29,10 @@ pub fn unique(prefix: &str) -> String {
 
 /// Wall-clock milliseconds, as a producer stamps its records.
 pub fn now_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "the tests stand outside the broker: they stamp records as clients do")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the tests stand outside the broker: they stamp records as clients do"
+    )]
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64)
 }

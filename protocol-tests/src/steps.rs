@@ -93,9 +93,8 @@ pub async fn create_named(client: &mut Client, name: &str, partitions: i32, conf
 
 /// A Produce request with one batch.
 pub fn produce_request(version: i16, topic: &Topic, partition: i32, acks: i16, records: &[u8]) -> ProduceRequest {
-    let data = PartitionProduceData::default()
-        .with_index(partition)
-        .with_records(Some(Bytes::copy_from_slice(records)));
+    let data =
+        PartitionProduceData::default().with_index(partition).with_records(Some(Bytes::copy_from_slice(records)));
     let mut named = TopicProduceData::default().with_partition_data(vec![data]);
     if version >= 13 {
         named.topic_id = topic.id;
@@ -112,7 +111,12 @@ pub fn only_produced(mut response: ProduceResponse) -> PartitionProduceResponse 
 }
 
 /// Produces bytes to a partition with acks=all, whatever they are.
-pub async fn produce_bytes(client: &mut Client, topic: &Topic, partition: i32, records: &[u8]) -> PartitionProduceResponse {
+pub async fn produce_bytes(
+    client: &mut Client,
+    topic: &Topic,
+    partition: i32,
+    records: &[u8],
+) -> PartitionProduceResponse {
     let request = produce_request(PRODUCE_BY_NAME, topic, partition, -1, records);
     only_produced(client.call(PRODUCE_BY_NAME, &request).await)
 }
@@ -183,7 +187,12 @@ pub async fn list_offset_at(
 }
 
 /// Looks up one offset.
-pub async fn list_offset(client: &mut Client, topic: &Topic, partition: i32, timestamp: i64) -> ListOffsetsPartitionResponse {
+pub async fn list_offset(
+    client: &mut Client,
+    topic: &Topic,
+    partition: i32,
+    timestamp: i64,
+) -> ListOffsetsPartitionResponse {
     list_offset_at(client, 10, topic, partition, timestamp).await
 }
 
@@ -196,7 +205,11 @@ pub async fn log_end(client: &mut Client, topic: &Topic, partition: i32) -> i64 
 
 /// Asks for a producer id until the broker has one: Kafka fetches blocks of ids in the background, and says meanwhile
 /// that its coordinator loads.
-pub async fn init_producer_id(client: &mut Client, version: i16, request: &InitProducerIdRequest) -> InitProducerIdResponse {
+pub async fn init_producer_id(
+    client: &mut Client,
+    version: i16,
+    request: &InitProducerIdRequest,
+) -> InitProducerIdResponse {
     until("a block of producer ids", async || {
         let response = client.call(version, request).await;
         (response.error_code != code::COORDINATOR_LOAD_IN_PROGRESS).then_some(response)

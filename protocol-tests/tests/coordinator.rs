@@ -1,7 +1,7 @@
 //! FindCoordinator (10), ListGroups (16), DescribeGroups (15).
 
-use kafka_protocol::messages::{DescribeGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest};
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::{DescribeGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest};
 use ottla_protocol_tests::client::{CLIENT_ID, Client};
 use ottla_protocol_tests::group::{self, CONSUMER, Member};
 use ottla_protocol_tests::steps::until;
@@ -66,7 +66,11 @@ async fn an_unknown_type_of_coordinator_is_an_invalid_request() {
             let response = client.call(version, &find(version, &["a"], kind)).await;
             if version >= 4 {
                 let found = &response.coordinators[0];
-                assert_eq!((found.error_code, found.node_id.0, found.port), (code::INVALID_REQUEST, -1, -1), "v{version}");
+                assert_eq!(
+                    (found.error_code, found.node_id.0, found.port),
+                    (code::INVALID_REQUEST, -1, -1),
+                    "v{version}"
+                );
             } else {
                 assert_eq!((response.error_code, response.node_id.0), (code::INVALID_REQUEST, -1), "v{version}");
             }
@@ -74,7 +78,12 @@ async fn an_unknown_type_of_coordinator_is_an_invalid_request() {
     }
 }
 
-async fn list(client: &mut Client, version: i16, states: &[&str], types: &[&str]) -> Vec<(String, String, String, String)> {
+async fn list(
+    client: &mut Client,
+    version: i16,
+    states: &[&str],
+    types: &[&str],
+) -> Vec<(String, String, String, String)> {
     let mut request = ListGroupsRequest::default();
     if version >= 4 {
         request.states_filter = states.iter().map(|state| text(state)).collect();
@@ -164,7 +173,11 @@ async fn a_group_that_waits_for_its_leader_shows_neither_protocol_nor_metadata()
     member.join(&mut client, 9).await;
     for version in apis::versions(DESCRIBE) {
         let group = describe(&mut client, version, &member.group).await;
-        assert_eq!((group.group_state.as_str(), group.protocol_data.as_str()), ("CompletingRebalance", ""), "v{version}");
+        assert_eq!(
+            (group.group_state.as_str(), group.protocol_data.as_str()),
+            ("CompletingRebalance", ""),
+            "v{version}"
+        );
         assert_eq!(group.members.len(), 1);
         assert!(group.members[0].member_metadata.is_empty() && group.members[0].member_assignment.is_empty());
     }
@@ -235,7 +248,10 @@ async fn an_offsets_topic_exists_once_a_coordinator_was_asked_for() {
     let request = kafka_protocol::messages::MetadataRequest::default().with_topics(None);
     until("__consumer_offsets", async || {
         let response = client.call(12, &request).await;
-        let topic = response.topics.into_iter().find(|topic| topic.name.as_deref().map(|n| &**n) == Some("__consumer_offsets"))?;
+        let topic = response
+            .topics
+            .into_iter()
+            .find(|topic| topic.name.as_deref().map(|n| &**n) == Some("__consumer_offsets"))?;
         assert!(topic.is_internal);
         assert_eq!(topic.partitions.len(), 8, "offsets.topic.num.partitions");
         Some(())

@@ -179,8 +179,11 @@ async fn an_unknown_topic_and_an_impossible_one_are_refused() {
         assert_eq!((unknown.resource_type, unknown.resource_name.as_str()), (TOPIC, absent.as_str()));
         assert!(unknown.configs.is_empty());
         for (name, sentence) in [
-            ("with blank", "Topic name is invalid: 'with blank' contains one or more characters other than ASCII \
-                            alphanumerics, '.', '_' and '-'"),
+            (
+                "with blank",
+                "Topic name is invalid: 'with blank' contains one or more characters other than ASCII \
+                            alphanumerics, '.', '_' and '-'",
+            ),
             ("", "Topic name is invalid: the empty string is not allowed"),
         ] {
             let invalid = describe(&mut client, version, &request(name, None)).await;

@@ -115,7 +115,11 @@ async fn the_first_batch_always_comes_however_small_the_limits_are() {
             let mut request = fetch_request(version, &topic, &[(0, 0)]).with_max_bytes(limit);
             request.topics[0].partitions[0].partition_max_bytes = partition_limit;
             let data = only_fetched(client.call(version, &request).await);
-            assert_eq!(values(&data.records.expect("records")), [large.as_str()], "v{version} {partition_limit} {limit}");
+            assert_eq!(
+                values(&data.records.expect("records")),
+                [large.as_str()],
+                "v{version} {partition_limit} {limit}"
+            );
         }
     }
 }
@@ -200,7 +204,8 @@ async fn a_long_poll_wakes_on_a_produce_at_every_version() {
     let mut writer = broker::connect().await;
     let topic = create_topic(&mut writer, 1, &[]).await;
     for (offset, version) in apis::versions(KEY).enumerate() {
-        let request = fetch_request(version, &topic, &[(0, offset as i64)]).with_max_wait_ms(i32::MAX).with_min_bytes(1);
+        let request =
+            fetch_request(version, &topic, &[(0, offset as i64)]).with_max_wait_ms(i32::MAX).with_min_bytes(1);
         let correlation = reader.send(version, &request).await;
         // A few round trips, so that the fetch is most likely waiting; the test holds if it is not.
         for _ in 0..5 {
@@ -239,7 +244,8 @@ async fn a_long_poll_waits_until_min_bytes_are_there_over_several_partitions() {
         produce(&mut writer, &topic, partition, &batch).await;
     }
     let response = reader.receive::<FetchRequest>(12, correlation).await;
-    let bytes: usize = fetched_partitions(&response).iter().map(|data| data.records.as_ref().map_or(0, |r| r.len())).sum();
+    let bytes: usize =
+        fetched_partitions(&response).iter().map(|data| data.records.as_ref().map_or(0, |r| r.len())).sum();
     assert_eq!(bytes as i32, least);
 }
 

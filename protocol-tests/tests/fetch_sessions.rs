@@ -50,8 +50,7 @@ async fn fresh(partitions: i32) -> (Client, Topic) {
 #[tokio::test]
 async fn a_new_session_tells_all_and_an_incremental_fetch_only_what_changed() {
     let (mut client, topic) = fresh(3).await;
-    let mut end = 0;
-    for version in versions() {
+    for (end, version) in (0..).zip(versions()) {
         let first = open(&mut client, version, &topic, &[(0, end), (1, end), (2, end)]).await;
         assert_eq!(indexes(&first), [0, 1, 2], "the empty ones too");
         let session = first.session_id;
@@ -71,22 +70,19 @@ async fn a_new_session_tells_all_and_an_incremental_fetch_only_what_changed() {
         for partition in [0, 2] {
             produce(&mut client, &topic, partition, &Batch::of(&["x"])).await;
         }
-        end += 1;
     }
 }
 
 #[tokio::test]
 async fn partitions_join_a_session_and_are_forgotten() {
     let (mut client, topic) = fresh(2).await;
-    let mut end = 0;
-    for version in versions() {
+    for (end, version) in (0..).zip(versions()) {
         let session = open(&mut client, version, &topic, &[(0, end)]).await.session_id;
         let joined = client.call(version, &in_session(fetch_request(version, &topic, &[(1, end)]), session, 1)).await;
         assert_eq!(indexes(&joined), [1], "a partition new to the session is told even if it is empty");
         for partition in [0, 1] {
             produce(&mut client, &topic, partition, &Batch::of(&["x"])).await;
         }
-        end += 1;
         assert_eq!(indexes(&client.call(version, &unchanged(session, 2)).await), [0, 1], "v{version}");
 
         let mut forgotten = ForgottenTopic::default().with_partitions(vec![0]);

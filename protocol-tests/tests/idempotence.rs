@@ -5,7 +5,8 @@ use ottla_protocol_tests::batch::Batch;
 use ottla_protocol_tests::client::Client;
 use ottla_protocol_tests::fetched::{batches, values};
 use ottla_protocol_tests::steps::{
-    Topic, create_topic, fetch, init_producer_id, log_end, only_produced, produce, produce_bytes, produce_request, producer_id,
+    Topic, create_topic, fetch, init_producer_id, log_end, only_produced, produce, produce_bytes, produce_request,
+    producer_id,
 };
 use ottla_protocol_tests::{apis, broker, code, text};
 
@@ -104,7 +105,8 @@ async fn sequences_that_follow_are_appended_and_kept_in_the_batch() {
     let mut end = 0;
     for version in apis::versions(PRODUCE) {
         let batch = Batch::of(&["a", "b"]).by(id, epoch, end);
-        let answer = only_produced(client.call(version, &produce_request(version, &topic, 0, -1, &batch.encode())).await);
+        let answer =
+            only_produced(client.call(version, &produce_request(version, &topic, 0, -1, &batch.encode())).await);
         assert_eq!((answer.error_code, answer.base_offset), (code::NONE, i64::from(end)), "v{version}");
         end += 2;
     }
@@ -183,7 +185,10 @@ async fn a_producer_that_the_partition_does_not_know_may_start_anywhere() {
     let (mut client, topic, id, epoch) = fresh().await;
     produce(&mut client, &topic, 0, &Batch::of(&["a"]).by(id, epoch, 41)).await;
     produce(&mut client, &topic, 0, &Batch::of(&["b"]).by(id, epoch, 42)).await;
-    assert_eq!(code_of(&mut client, &topic, &Batch::of(&["x"]).by(id, epoch, 44)).await, code::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(
+        code_of(&mut client, &topic, &Batch::of(&["x"]).by(id, epoch, 44)).await,
+        code::OUT_OF_ORDER_SEQUENCE_NUMBER
+    );
 }
 
 #[tokio::test]

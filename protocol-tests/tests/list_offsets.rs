@@ -120,7 +120,9 @@ async fn special_times_are_unsupported_before_their_version() {
     let mut client = broker::connect().await;
     let topic = at_times(&mut client, &[&[100]]).await;
     for version in apis::versions(KEY) {
-        for (asked, since) in [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9), (EARLIEST_PENDING_UPLOAD, 11)] {
+        for (asked, since) in
+            [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9), (EARLIEST_PENDING_UPLOAD, 11)]
+        {
             let answer = list_offset_at(&mut client, version, &topic, 0, asked).await;
             let expected = if version >= since { code::NONE } else { code::UNSUPPORTED_VERSION };
             assert_eq!(answer.error_code, expected, "v{version}, time {asked}");
@@ -152,7 +154,9 @@ async fn what_is_unknown_is_refused_in_its_place() {
     let topic = at_times(&mut client, &[&[100]]).await;
     for version in apis::versions(KEY) {
         let mut request = list_offsets_request(&topic.name, 0, LATEST);
-        request.topics[0].partitions.push(ListOffsetsPartition::default().with_partition_index(5).with_timestamp(LATEST));
+        request.topics[0]
+            .partitions
+            .push(ListOffsetsPartition::default().with_partition_index(5).with_timestamp(LATEST));
         request.topics.extend(list_offsets_request(&unique("absent"), 0, LATEST).topics);
         let response = client.call_as(version, version.min(10), &request).await;
         assert_eq!(response.throttle_time_ms, 0);

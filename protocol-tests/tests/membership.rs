@@ -1,8 +1,8 @@
 //! JoinGroup (11), SyncGroup (14), Heartbeat (12), LeaveGroup (13): a member alone, at every version, and what is
 //! refused. Several members are in `rebalance`.
 
-use kafka_protocol::messages::{JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::{JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
 use ottla_protocol_tests::client::{CLIENT_ID, Client};
 use ottla_protocol_tests::group::{self, CONSUMER, Member};
 use ottla_protocol_tests::{apis, code, text, unique};
@@ -165,7 +165,11 @@ async fn heartbeats_are_answered_by_what_is_wrong_with_them() {
         assert_eq!(member.heartbeat(&mut client, version).await, code::NONE, "v{version}");
         for generation in [-1, 0, 2, i32::MAX] {
             let stale = Member { generation, ..member.clone() };
-            assert_eq!(stale.heartbeat(&mut client, version).await, code::ILLEGAL_GENERATION, "v{version} {generation}");
+            assert_eq!(
+                stale.heartbeat(&mut client, version).await,
+                code::ILLEGAL_GENERATION,
+                "v{version} {generation}"
+            );
         }
         let stranger = Member { id: "stranger".to_owned(), ..member.clone() };
         assert_eq!(stranger.heartbeat(&mut client, version).await, code::UNKNOWN_MEMBER_ID, "v{version}");

@@ -69,7 +69,12 @@ fn commit_request(version: i16, who: &Member, topic: &Topic, position: &Position
     request
 }
 
-async fn commit_by_id(client: &mut Client, who: &Member, topic: &Topic, position: &Position<'_>) -> OffsetCommitResponse {
+async fn commit_by_id(
+    client: &mut Client,
+    who: &Member,
+    topic: &Topic,
+    position: &Position<'_>,
+) -> OffsetCommitResponse {
     let body = Writer::new()
         .compact_string(&who.group)
         .i32(who.generation)
@@ -382,7 +387,11 @@ async fn a_static_members_old_process_is_fenced_from_version_7() {
     member.sync(&mut client, 5, &[(&member.id, "all")]).await;
     let impostor = Member { id: "impostor".to_owned(), ..member.clone() };
     for version in 7..=*apis::versions(COMMIT).end() {
-        assert_eq!(commit(&mut client, version, &impostor, &topic, at(1)).await, code::FENCED_INSTANCE_ID, "v{version}");
+        assert_eq!(
+            commit(&mut client, version, &impostor, &topic, at(1)).await,
+            code::FENCED_INSTANCE_ID,
+            "v{version}"
+        );
         assert_eq!(commit(&mut client, version, &member, &topic, at(2)).await, code::NONE, "v{version}");
     }
 }

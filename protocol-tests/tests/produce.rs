@@ -1,8 +1,8 @@
 //! Produce (0): what is accepted, at every version, and what comes back out of it.
 
 use bytes::Bytes;
-use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
 use ottla_protocol_tests::batch::{Batch, CODECS, Codec, LOG_APPEND_TIME, Record};
 use ottla_protocol_tests::client::frame_of;
 use ottla_protocol_tests::fetched::{batches, values};
@@ -162,9 +162,8 @@ async fn one_bad_partition_does_not_spoil_its_neighbours() {
     for version in apis::versions(KEY) {
         let mut request = produce_request(version, &topic, 0, -1, &good);
         for (index, records) in [(1, &corrupt), (7, &good)] {
-            let data = PartitionProduceData::default()
-                .with_index(index)
-                .with_records(Some(Bytes::copy_from_slice(records)));
+            let data =
+                PartitionProduceData::default().with_index(index).with_records(Some(Bytes::copy_from_slice(records)));
             request.topic_data[0].partition_data.push(data);
         }
         let mut response = client.call(version, &request).await;
@@ -200,7 +199,8 @@ async fn acks_other_than_0_1_and_all_are_refused_at_every_version() {
     let records = Batch::of(&["lost"]).encode();
     for version in apis::versions(KEY) {
         for acks in [2, -2, i16::MAX] {
-            let answer = only_produced(client.call(version, &produce_request(version, &topic, 0, acks, &records)).await);
+            let answer =
+                only_produced(client.call(version, &produce_request(version, &topic, 0, acks, &records)).await);
             assert_eq!(answer.error_code, code::INVALID_REQUIRED_ACKS, "v{version}");
         }
     }

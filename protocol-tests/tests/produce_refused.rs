@@ -3,7 +3,7 @@
 //! Where two codes are named, the broker may find the fault in its header check or in its records: a client treats
 //! both as "this batch will never be accepted".
 
-use ottla_protocol_tests::batch::{Batch, CONTROL, CODECS, Codec, Record, TRANSACTIONAL, at, zigzag};
+use ottla_protocol_tests::batch::{Batch, CODECS, CONTROL, Codec, Record, TRANSACTIONAL, at, zigzag};
 use ottla_protocol_tests::client::Client;
 use ottla_protocol_tests::fetched::batches;
 use ottla_protocol_tests::steps::{Topic, create_topic, fetch, log_end, produce, produce_bytes, producer_id};
@@ -129,7 +129,8 @@ async fn record_and_header_lengths_that_are_not_true_are_refused() {
             zigzag(records, length);
             records.extend_from_slice(&[0; 16]);
         });
-        refuses(&mut client, &topic, &format!("record length {length}"), &batch.encode(), &[code::INVALID_RECORD]).await;
+        refuses(&mut client, &topic, &format!("record length {length}"), &batch.encode(), &[code::INVALID_RECORD])
+            .await;
     }
     for headers in [i64::from(i32::MAX), -1, 1_000_000] {
         let batch = raw_record(|records| {
