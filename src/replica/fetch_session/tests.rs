@@ -188,13 +188,33 @@ fn a_repeated_partition_of_one_request_is_answered_once() {
 }
 
 #[test]
-fn errors_of_the_log_do_not_wait_and_those_of_metadata_do() {
+fn errors_of_the_log_do_not_wait_and_a_partition_that_stays_unknown_does() {
+    let unknown = || Answer::error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let mut session = settled(1);
+    session.want(TopicRef::Name("u"), 0, wanted(0));
+    round(&mut session, |_| unknown());
+    assert!(!session.must_respond(), "another partition may have something");
+    session.mark(0);
+    round(&mut session, |_| Answer::error(ErrorCode::OFFSET_OUT_OF_RANGE));
+    assert!(session.must_respond());
+}
+
+#[test]
+fn a_partition_that_goes_away_does_not_wait() {
     let mut session = settled(2);
     session.mark(0);
     round(&mut session, |_| Answer::error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-    assert!(!session.must_respond(), "another partition may have something");
-    session.mark(1);
-    round(&mut session, |_| Answer::error(ErrorCode::OFFSET_OUT_OF_RANGE));
+    assert!(session.must_respond());
+    session.respond(false);
+    round(&mut session, |_| Answer::error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    assert!(!session.must_respond(), "it was told");
+}
+
+#[test]
+fn a_fetch_of_unknown_partitions_only_does_not_wait() {
+    let mut session = Session::new(false);
+    session.want(TopicRef::Name("u"), 0, wanted(0));
+    round(&mut session, |_| Answer::error(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     assert!(session.must_respond());
 }
 
