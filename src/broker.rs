@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::api::RequestContext;
-use crate::config::{BrokerConfig, Endpoint};
+use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::group::Groups;
 use crate::metrics::Metrics;
@@ -31,11 +30,6 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Where the client of this request is to find this broker: the advertised address of the listener that it asked.
-    pub fn endpoint_for(&self, context: &RequestContext) -> &Endpoint {
-        self.config.advertised(&context.listener).expect("every listener has an advertised endpoint")
-    }
-
     /// The cluster's id and this node's.
     pub fn identity(&self) -> (Arc<str>, NodeId) {
         (Arc::clone(&self.controller.image().cluster_id), self.config.node_id)

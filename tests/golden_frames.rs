@@ -12,9 +12,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use ottla::error::ErrorCode;
 use ottla::log::batch::{Batches, Rules, crc_is_valid, validate_produced};
 use ottla::types::{LeaderEpoch, NodeId, Offset, ProducerId, Timestamp, TopicId};
-use ottla::wire::fetch::{
-    AbortedTransaction, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse,
-};
+use ottla::wire::fetch::{AbortedTransaction, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse};
 use ottla::wire::frame::{RequestHeader, response_head, split_frame};
 use ottla::wire::message::{ApiVersionsQuestion, FromWire, Newer, ToWire};
 use ottla::wire::produce::{

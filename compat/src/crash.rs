@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -40,10 +40,14 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The rounds, then the build that must be caught.
 pub fn run(table: &mut Table, size: Size) {
-    table.case("crash", &format!("{} rounds of kill -9 under load, {} during a roll", size.rounds, size.during_roll), || {
-        let outcome = rounds(&None, size)?;
-        if outcome.lost.is_empty() { Ok(outcome.summary) } else { Err(outcome.lost.join("\n")) }
-    });
+    table.case(
+        "crash",
+        &format!("{} rounds of kill -9 under load, {} during a roll", size.rounds, size.during_roll),
+        || {
+            let outcome = rounds(&None, size)?;
+            if outcome.lost.is_empty() { Ok(outcome.summary) } else { Err(outcome.lost.join("\n")) }
+        },
+    );
     table.case("crash", "a build that acknowledges before it writes is caught", || {
         let mutant = Some(build_mutant()?);
         for _ in 0..5 {
@@ -69,7 +73,10 @@ fn build_mutant() -> Result<PathBuf, String> {
     let (built, kept) = (target.join("release/ottla"), folder.join("ottla"));
     std::fs::copy(&built, &kept).map_err(|e| format!("{}: {e}", built.display()))?;
     // The honest build goes back to its place.
-    crate::clients::command("cargo").args_str("build --release --locked -p ottla --bin ottla").within(&root).output()?;
+    crate::clients::command("cargo")
+        .args_str("build --release --locked -p ottla --bin ottla")
+        .within(&root)
+        .output()?;
     Ok(kept)
 }
 
@@ -246,8 +253,11 @@ fn newest_log(folder: &Path) -> u64 {
 }
 
 fn commit_on_and_on(bootstrap: &str, stop: &AtomicBool, acknowledged: &Acknowledged) {
-    let made: Result<BaseConsumer, KafkaError> =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", GROUP).set("enable.auto.commit", "false").create();
+    let made: Result<BaseConsumer, KafkaError> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", GROUP)
+        .set("enable.auto.commit", "false")
+        .create();
     let Ok(consumer) = made else { return };
     let first = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner()).commits.get(&0).copied().unwrap_or(0);
     let mut next = first;
@@ -288,7 +298,9 @@ fn verify(bootstrap: &str, promises: &Promises, lost: &mut Vec<String>) -> Resul
             }
         }
         if missing > 0 {
-            lost.push(format!("partition {partition}: {missing} acknowledged records are not at their offsets (end {high})"));
+            lost.push(format!(
+                "partition {partition}: {missing} acknowledged records are not at their offsets (end {high})"
+            ));
         }
     }
     let mut list = TopicPartitionList::new();
@@ -317,7 +329,9 @@ fn read_partition(consumer: &BaseConsumer, partition: i32, low: i64, high: i64) 
                 found.insert(next, number_of(message.payload().unwrap_or_default()));
                 next += 1;
             }
-            Some(Ok(message)) => return Err(format!("partition {partition}: {} came where {next} was due", message.offset())),
+            Some(Ok(message)) => {
+                return Err(format!("partition {partition}: {} came where {next} was due", message.offset()));
+            }
             Some(Err(error)) => return Err(format!("partition {partition}: {error}")),
             None => return Err(format!("partition {partition}: nothing at {next} of {high}")),
         }

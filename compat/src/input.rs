@@ -57,7 +57,8 @@ fn line(number: usize) -> (String, String) {
         state % below
     };
     const PATHS: [&str; 6] = ["/", "/index.html", "/api/v1/orders", "/api/v1/users", "/static/app.js", "/søk?q=øl"];
-    const AGENTS: [&str; 3] = ["curl/8.5.0", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0", "Go-http-client/2.0"];
+    const AGENTS: [&str; 3] =
+        ["curl/8.5.0", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0", "Go-http-client/2.0"];
     const STATUS: [u16; 6] = [200, 200, 200, 304, 404, 500];
     let key = format!("10.{}.{}.{}", draw(4), draw(8), draw(32));
     let (hour, minute, second) = (number / 3600 % 24, number / 60 % 60, number % 60);

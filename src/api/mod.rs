@@ -194,12 +194,16 @@ pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes
         return Err(Disconnect(format!("unsupported version {api_version} of {}", row.name).into()));
     }
     let flexible = row.is_flexible(api_version);
-    let (header, body) = RequestHeader::split(frame, flexible)?;
+    let named = |Disconnect(why): Disconnect| Disconnect(format!("{} version {api_version}: {why}", row.name).into());
+    let (header, body) = RequestHeader::split(frame, flexible).map_err(named)?;
     context.api_key = api_key;
     context.api_version = api_version;
     context.correlation_id = header.correlation_id;
     context.client_id = header.client_id;
-    let reply = (row.serve)(broker, context, body);
+    let reply = match (row.serve)(broker, context, body) {
+        Reply::Close(reason) => Reply::Close(named(reason)),
+        reply => reply,
+    };
     Ok(Call { row: index, api_key, api_version, correlation_id: context.correlation_id, flexible, reply })
 }
 
@@ -217,41 +221,4 @@ fn typed<Q: FromWire, A: ToWire + Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// Key, name, least and greatest version of Kafka 4.3.1, greatest of 4.4.0.
-    fn kafka() -> BTreeMap<i16, (&'static str, i16, i16, i16)> {
-        let lines = include_str!("apis.tsv").lines().skip(1);
-        lines
-            .map(|line| line.split('\t').collect::<Vec<_>>())
-            .filter(|columns| !columns[2].is_empty())
-            .map(|columns| {
-                let number = |column: usize| columns[column].parse().expect("a number");
-                (number(0), (columns[1], number(2), number(3), number(8)))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_rows_are_kafkas() {
-        let kafka = kafka();
-        for row in TABLE {
-            let (name, least, greatest, newer) = kafka[&row.key];
-            // ApiVersions goes on to Kafka 4.4's version 5, which clients of 4.4 send first.
-            let greatest = if row.key == API_VERSIONS { newer } else { greatest };
-            assert_eq!((row.name, &row.versions), (name, &(least..=greatest)), "key {}", row.key);
-            // librdkafka before 2.11 takes a raised floor of Produce for "no compression" (KAFKA-18659).
-            let advertised_from = if row.key == 0 { 0 } else { least };
-            assert_eq!(row.advertised_from, advertised_from, "{}", row.name);
-        }
-    }
-
-    #[test]
-    fn the_rows_ascend_and_carry_their_requests_key() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].key < pair[1].key));
-        assert!(KEYS.iter().all(|(ours, theirs)| ours == theirs), "{KEYS:?}");
-    }
-}
+mod tests;

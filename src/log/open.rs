@@ -58,14 +58,15 @@ impl Log {
         Ok(log)
     }
 
-    /// Cuts the log off at `to`, or before the batch that holds `to`; the new end. Blocks, and waits for the committer:
+    /// Cuts the log off at `to`, or before the batch that holds `to`, but not below the log start; the new end. Blocks, and waits for the committer:
     /// nothing may be pending, so no listener can be on its way to the caller's lock.
     pub fn truncate_to(&mut self, to: Offset) -> Result<Offset, StoreError> {
         assert!(self.committed == self.next, "a log with pending appends is not truncated");
         if to >= self.next {
             return Ok(self.next);
         }
-        let to = self.batch_boundary(to.max(self.log_start))?;
+        // A batch that the log start cuts in two cannot be read any more once its end is gone.
+        let to = self.batch_boundary(to.max(self.log_start))?.max(self.log_start);
         self.epochs.truncate_from_end(to);
         let change = Change::Truncate { to, epochs: encode_epochs(&self.epochs) };
         self.store.change_and_wait(&self.replica, change)?;
@@ -121,13 +122,16 @@ fn replay_producers(
     if at < row.end {
         let range = OffsetRange { from: at.max(row.log_start), limit: row.end };
         store.visit_batches(id, range, usize::MAX, &mut |base, batch| {
-            if base >= at && let Some(header) = BatchHeader::parse(batch) {
+            if base >= at
+                && let Some(header) = BatchHeader::parse(batch)
+            {
                 producers.note(&header);
                 replayed += batch.len() as u64;
             }
             ControlFlow::Continue(())
         })?;
     }
-    let mark = SnapshotMark { at, bytes_end: row.bytes_end - replayed.min(row.bytes_end), generation: store.generation() };
+    let mark =
+        SnapshotMark { at, bytes_end: row.bytes_end - replayed.min(row.bytes_end), generation: store.generation() };
     Ok((producers, mark))
 }

@@ -1,0 +1,396 @@
+//! The log against a model: a vector of batches. Whatever is appended, truncated, dropped by retention, and across
+//! stops of both kinds, a read gives the bytes that were appended, and nothing else.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use proptest::prelude::*;
+
+use super::batch::BatchBuilder;
+use super::*;
+use crate::config::{CleanupPolicy, CompressionType};
+use crate::store::{ReplicaId, StoreOptions};
+use crate::types::{ProducerEpoch, ProducerId, TopicId};
+
+struct Heard(parking_lot::Mutex<Sender<Offset>>);
+
+impl CommitListener for Heard {
+    fn committed(&self, end: Offset) {
+        self.0.lock().send(end).unwrap();
+    }
+
+    fn failed(&self, error: &StoreError) {
+        panic!("{error}");
+    }
+}
+
+fn topic() -> TopicConfig {
+    TopicConfig {
+        cleanup_policy: CleanupPolicy { delete: true, compact: false },
+        compression_gzip_level: -1,
+        compression_lz4_level: 9,
+        compression_type: CompressionType::Producer,
+        compression_zstd_level: 3,
+        delete_retention_ms: 86_400_000,
+        flush_messages: i64::MAX,
+        flush_ms: i64::MAX,
+        max_compaction_lag_ms: i64::MAX,
+        max_message_bytes: 1_048_588,
+        message_timestamp_after_max_ms: 3_600_000,
+        message_timestamp_before_max_ms: i64::MAX,
+        message_timestamp_type: TimestampType::CreateTime,
+        min_cleanable_dirty_ratio: 0.5,
+        min_compaction_lag_ms: 0,
+        min_insync_replicas: 1,
+        retention_bytes: -1,
+        retention_ms: -1,
+        segment_bytes: 1 << 30,
+        segment_jitter_ms: 0,
+        segment_ms: i64::MAX,
+        unclean_leader_election_enable: false,
+    }
+}
+
+/// A log, its store, and who listens.
+struct Bench {
+    store: Option<Arc<Store>>,
+    log: Option<Log>,
+    replica: ReplicaId,
+    config: Arc<TopicConfig>,
+    listener: Arc<dyn CommitListener>,
+    heard: Receiver<Offset>,
+    dir: tempfile::TempDir,
+}
+
+fn open_store(dir: &Path) -> Arc<Store> {
+    let options = StoreOptions { tail_cache_bytes: 20_000, generation_bytes: 64 << 10, queue_bytes: 8 << 20 };
+    Store::open(dir, options).unwrap().0
+}
+
+impl Bench {
+    fn new(config: TopicConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open_store(dir.path());
+        let replica = store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(7)), 0)]).unwrap()[0];
+        let config = Arc::new(config);
+        let log = Log::open(&store, replica, Arc::clone(&config)).unwrap();
+        let (sender, heard) = channel();
+        let listener: Arc<dyn CommitListener> = Arc::new(Heard(parking_lot::Mutex::new(sender)));
+        Self { store: Some(store), log: Some(log), replica, config, listener, heard, dir }
+    }
+
+    fn log(&mut self) -> &mut Log {
+        self.log.as_mut().unwrap()
+    }
+
+    fn push(&mut self, batch: ProducedBatch, epoch: i32, now: i64) -> Result<Appended, ErrorCode> {
+        let listener = Arc::clone(&self.listener);
+        self.log().append(batch, LeaderEpoch(epoch), Timestamp(now), &listener)
+    }
+
+    fn settle(&mut self) {
+        while self.log().log_end_offset() < self.log().next_offset() {
+            let end = self.heard.recv().unwrap();
+            self.log().on_committed(end);
+        }
+    }
+
+    fn append(&mut self, batch: ProducedBatch, epoch: i32, now: i64) -> Appended {
+        let appended = self.push(batch, epoch, now).unwrap();
+        self.settle();
+        appended
+    }
+
+    fn reopen(&mut self, clean: bool) {
+        self.log = None;
+        let store = self.store.take().unwrap();
+        if clean {
+            store.close();
+        }
+        drop(store);
+        let store = open_store(self.dir.path());
+        self.log = Some(Log::open(&store, self.replica, Arc::clone(&self.config)).unwrap());
+        self.store = Some(store);
+    }
+
+    fn read(&mut self, from: i64, max_bytes: usize) -> Option<Vec<u8>> {
+        let end = self.log().log_end_offset();
+        let batches = match self.log().read(Offset(from), end, max_bytes, true) {
+            Read::Batches(batches) => batches,
+            Read::Cold(cold) => cold.run().unwrap(),
+            Read::OutOfRange => return None,
+        };
+        Some(batches.concat())
+    }
+}
+
+fn batch(count: usize, size: usize, timestamp: i64) -> ProducedBatch {
+    let mut builder = BatchBuilder::new();
+    for index in 0..count {
+        let value = vec![u8::try_from(index % 251).unwrap(); size];
+        builder.append(Timestamp(timestamp + i64::try_from(index).unwrap()), None, Some(&value), &[]);
+    }
+    builder.build()
+}
+
+fn sequenced(producer: i64, sequence: i32) -> ProducedBatch {
+    let mut builder = BatchBuilder::new().producer(ProducerId(producer), ProducerEpoch(0), sequence);
+    builder.append(Timestamp(1), None, Some(b"value"), &[]);
+    builder.build()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { count: usize, size: usize },
+    Read { at: usize, max_bytes: usize },
+    Truncate { at: usize },
+    AdvanceStart { at: usize },
+    Retain { keep: u64 },
+    Checkpoint,
+    Reopen { clean: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..20_usize, 0..3_000_usize).prop_map(|(count, size)| Step::Append { count, size }),
+        6 => (0..1_000_usize, 0..60_000_usize).prop_map(|(at, max_bytes)| Step::Read { at, max_bytes }),
+        1 => (0..1_000_usize).prop_map(|at| Step::Truncate { at }),
+        1 => (0..1_000_usize).prop_map(|at| Step::AdvanceStart { at }),
+        1 => (0..200_000_u64).prop_map(|keep| Step::Retain { keep }),
+        1 => Just(Step::Checkpoint),
+        1 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
+    ]
+}
+
+/// What a log should hold: base and end offsets with the bytes between.
+#[derive(Default)]
+struct Model {
+    batches: Vec<(i64, i64, Vec<u8>)>,
+    start: i64,
+    end: i64,
+}
+
+impl Model {
+    /// An offset between start and end, scaled from 0..1000.
+    fn pick(&self, at: usize) -> i64 {
+        self.start + (self.end - self.start) * i64::try_from(at).unwrap() / 1_000
+    }
+
+    fn from(&self, offset: i64) -> Vec<u8> {
+        self.batches.iter().filter(|(_, end, _)| *end > offset).flat_map(|(_, _, bytes)| bytes.clone()).collect()
+    }
+
+    fn truncate(&mut self, to: i64) {
+        self.batches.retain(|(_, end, _)| *end <= to);
+        let held = self.batches.last().map_or(self.start, |(_, end, _)| (*end).max(self.start));
+        // Up to the start of the batch that held the offset.
+        self.end = self.end.min(to).min(held.max(self.start)).max(self.start);
+    }
+}
+
+fn check(bench: &mut Bench, model: &mut Model, step: Step) {
+    match step {
+        Step::Append { count, size } => {
+            let appended = bench.append(batch(count, size, model.end), 0, model.end);
+            assert_eq!((appended.base_offset.get(), appended.duplicate), (model.end, false));
+            let bytes = bench.read(model.end, usize::MAX).unwrap();
+            model.batches.push((model.end, appended.end_offset.get(), bytes));
+            model.end = appended.end_offset.get();
+        }
+        Step::Read { at, max_bytes } => {
+            let from = model.pick(at);
+            let (expected, found) = (model.from(from), bench.read(from, max_bytes).unwrap());
+            assert!(expected.starts_with(&found), "a read from {from} gives other bytes");
+            assert_eq!(found.is_empty(), expected.is_empty(), "a read from {from} of {}", model.end);
+        }
+        Step::Truncate { at } => {
+            let to = model.pick(at);
+            model.truncate(to);
+            bench.log().truncate_to(Offset(to)).unwrap();
+        }
+        Step::AdvanceStart { at } => {
+            model.start = model.pick(at);
+            bench.log().advance_log_start(Offset(model.start)).unwrap();
+        }
+        Step::Retain { keep } => {
+            let config =
+                TopicConfig { retention_bytes: i64::try_from(keep).unwrap(), segment_bytes: 30_000, ..topic() };
+            bench.log().set_config(Arc::new(config));
+            let end = bench.log().log_end_offset();
+            if let Some(start) = bench.log().delete_expired(Timestamp(0), end).unwrap() {
+                assert!(start.get() > model.start && start.get() <= model.end);
+                model.start = start.get();
+            }
+        }
+        Step::Checkpoint => {
+            let end = bench.log().log_end_offset();
+            bench.log().checkpoint(end).unwrap();
+        }
+        Step::Reopen { clean } => bench.reopen(clean),
+    }
+    model.batches.retain(|(_, end, _)| *end > model.start);
+    assert_eq!(bench.log().log_start_offset().get(), model.start);
+    assert_eq!(bench.log().log_end_offset().get(), model.end);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_log_reads_as_what_was_appended_to_it(steps in prop::collection::vec(step(), 1..60)) {
+        let (mut bench, mut model) = (Bench::new(topic()), Model::default());
+        for step in steps {
+            check(&mut bench, &mut model, step);
+        }
+        bench.reopen(false);
+        assert_eq!(bench.read(model.start, usize::MAX).unwrap_or_default(), model.from(model.start));
+    }
+}
+
+#[test]
+fn a_batch_is_stored_as_it_was_produced_but_for_its_place() {
+    let mut bench = Bench::new(topic());
+    let produced = batch(3, 100, 5);
+    bench.append(batch(2, 10, 5), 0, 0);
+    bench.append(produced.clone(), 7, 0);
+    let stored = bench.read(2, 1).unwrap();
+    assert_eq!(stored[..8], 2_i64.to_be_bytes());
+    assert_eq!(stored[12..16], 7_i32.to_be_bytes());
+    assert_eq!(stored[16..], produced.bytes[16..]);
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+    bench.reopen(false);
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(7)), (LeaderEpoch(7), Offset(5)));
+}
+
+#[test]
+fn a_read_outside_the_log_is_out_of_range_and_one_at_its_end_is_empty() {
+    let mut bench = Bench::new(topic());
+    bench.append(batch(5, 10, 0), 0, 0);
+    assert_eq!(bench.read(5, 100), Some(vec![]));
+    assert_eq!(bench.read(6, 100), None);
+    bench.log().advance_log_start(Offset(3)).unwrap();
+    assert_eq!(bench.read(2, 100), None);
+    assert!(!bench.read(3, 100).unwrap().is_empty(), "the batch that holds the start is given whole");
+}
+
+#[test]
+fn a_retried_batch_is_answered_with_its_first_offset_before_and_after_a_crash() {
+    let mut bench = Bench::new(topic());
+    for sequence in 0..3 {
+        bench.append(sequenced(9, sequence), 0, 0);
+    }
+    for crash in [false, true] {
+        if crash {
+            bench.reopen(false);
+        }
+        let retried = bench.push(sequenced(9, 1), 0, 0).unwrap();
+        assert_eq!((retried.base_offset, retried.end_offset, retried.duplicate), (Offset(1), Offset(2), true));
+        assert_eq!(bench.push(sequenced(9, 7), 0, 0), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+    }
+    assert_eq!(bench.log().next_offset(), Offset(3));
+}
+
+#[test]
+fn producers_are_remembered_when_retention_took_their_batches() {
+    let mut bench = Bench::new(topic());
+    bench.append(sequenced(9, 0), 0, 0);
+    bench.log().advance_log_start(Offset(1)).unwrap();
+    bench.reopen(false);
+    assert!(bench.push(sequenced(9, 0), 0, 0).unwrap().duplicate);
+    assert_eq!(bench.append(sequenced(9, 1), 0, 0).base_offset, Offset(1));
+}
+
+#[test]
+fn a_truncation_forgets_what_the_producers_wrote_after_it() {
+    let mut bench = Bench::new(topic());
+    for sequence in 0..3 {
+        bench.append(sequenced(9, sequence), 0, 0);
+    }
+    assert_eq!(bench.log().truncate_to(Offset(1)).unwrap(), Offset(1));
+    let again = bench.append(sequenced(9, 1), 1, 0);
+    assert_eq!((again.base_offset, again.duplicate), (Offset(1), false));
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(1)));
+}
+
+#[test]
+fn log_append_time_is_the_time_of_the_append() {
+    let mut bench = Bench::new(TopicConfig { message_timestamp_type: TimestampType::LogAppendTime, ..topic() });
+    let appended = bench.append(batch(2, 10, 5), 0, 777);
+    assert_eq!(appended.log_append_time, Timestamp(777));
+    let stored = bench.read(0, 1).unwrap();
+    assert!(batch::crc_is_valid(&stored));
+    assert_eq!(BatchHeader::parse(&stored).unwrap().max_timestamp, Timestamp(777));
+}
+
+#[test]
+fn an_offset_is_found_by_timestamp_to_the_record() {
+    let mut bench = Bench::new(topic());
+    for start in (0..10_000).step_by(100) {
+        // Ten records, a millisecond apart, three kilobytes each: several spans and generations.
+        bench.append(batch(10, 3_000, start), 3, 0);
+    }
+    for reopened in [false, true] {
+        if reopened {
+            bench.reopen(false);
+        }
+        let end = bench.log().log_end_offset();
+        let mut find = |target: i64| {
+            let found = bench.log().lookup_timestamp(Timestamp(target), end).run().unwrap();
+            found.map(|found| (found.timestamp.get(), found.offset.get(), found.leader_epoch.get()))
+        };
+        assert_eq!(find(0), Some((0, 0, 3)));
+        assert_eq!(find(5), Some((5, 5, 3)));
+        assert_eq!(find(10), Some((100, 10, 3)));
+        assert_eq!(find(7_404), Some((7_404, 744, 3)));
+        assert_eq!(find(9_910), None);
+        let largest = bench.log().lookup_max_timestamp(end).run().unwrap().unwrap();
+        assert_eq!((largest.timestamp, largest.offset), (Timestamp(9_909), Offset(999)));
+    }
+}
+
+#[test]
+fn whole_segments_past_their_time_are_deleted_even_the_active_one() {
+    let config = TopicConfig { segment_bytes: 10_000, retention_ms: 1_000, ..topic() };
+    let mut bench = Bench::new(config);
+    for start in 0..10 {
+        bench.append(batch(1, 4_000, start * 100), 0, 0);
+    }
+    // Two batches a segment: the first segment's largest timestamp is 100.
+    let end = bench.log().log_end_offset();
+    assert_eq!(bench.log().delete_expired(Timestamp(1_100), end).unwrap(), None);
+    assert_eq!(bench.log().delete_expired(Timestamp(1_101), end).unwrap(), Some(Offset(2)));
+    assert_eq!(bench.log().delete_expired(Timestamp(1_599), end).unwrap(), Some(Offset(6)));
+    assert_eq!(
+        bench.log().delete_expired(Timestamp(9_999), Offset(9)).unwrap(),
+        Some(Offset(8)),
+        "not the watermark's"
+    );
+    assert_eq!(bench.log().delete_expired(Timestamp(9_999), end).unwrap(), Some(Offset(10)));
+    assert_eq!(bench.append(batch(1, 10, 2_000), 0, 0).base_offset, Offset(10));
+    assert_eq!(bench.log().delete_expired(Timestamp(2_500), Offset(11)).unwrap(), None);
+    bench.reopen(false);
+    assert_eq!(bench.log().log_start_offset(), Offset(10));
+    assert!(bench.log().size() < 200, "{}", bench.log().size());
+}
+
+#[test]
+fn a_compacted_topic_loses_nothing() {
+    let policy = CleanupPolicy { delete: false, compact: true };
+    let mut bench = Bench::new(TopicConfig { cleanup_policy: policy, retention_ms: 0, retention_bytes: 0, ..topic() });
+    bench.append(batch(5, 10, 0), 0, 0);
+    assert_eq!(bench.log().delete_expired(Timestamp(i64::MAX), Offset(5)).unwrap(), None);
+}
+
+#[test]
+fn a_topic_with_flush_messages_is_committed_after_a_sync() {
+    let mut bench = Bench::new(TopicConfig { flush_messages: 1, flush_ms: 1, ..topic() });
+    for offset in 0..20 {
+        assert_eq!(bench.append(batch(1, 10, 0), 0, offset).base_offset, Offset(offset));
+    }
+}
+
+#[test]
+fn an_idle_log_is_small() {
+    assert!(size_of::<Log>() + size_of::<Replica>() <= 1024, "{} + {}", size_of::<Log>(), size_of::<Replica>());
+}

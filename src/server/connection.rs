@@ -265,6 +265,5 @@ impl Future for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.release();
-        self.shared.registry.leave(self.pulse.connection);
     }
 }

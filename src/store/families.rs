@@ -40,8 +40,7 @@ impl Database {
     /// Opens or makes the database in `dir`.
     pub fn open(dir: &Path, options: &StoreOptions, direct_io: bool) -> Result<Self, StoreError> {
         let name = dir.display().to_string();
-        let families =
-            FAMILIES.map(|family| ColumnFamilyDescriptor::new(family, family_options(family, options)));
+        let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family, family_options(family, options)));
         let db = DB::open_cf_descriptors(&database_options(options, direct_io), dir, families)
             .map_err(|error| StoreError::new(format!("the log directory {name} cannot be opened: {error}")))?;
         Ok(Self { db, name })
@@ -91,9 +90,7 @@ impl Database {
         let mut options = FlushOptions::default();
         options.set_wait(wait);
         for family in FAMILIES {
-            self.db
-                .flush_cf_opt(self.family(family), &options)
-                .map_err(|error| self.failed("a flush", &error))?;
+            self.db.flush_cf_opt(self.family(family), &options).map_err(|error| self.failed("a flush", &error))?;
         }
         Ok(())
     }

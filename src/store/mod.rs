@@ -159,10 +159,14 @@ impl Shared {
         if self.stop.load(Ordering::SeqCst) != GONE {
             return;
         }
-        let error = StoreError::new(format!("the store in {} has stopped", self.dir.display()));
+        let error = self.stopped();
         while let Some(operation) = self.queue.pop() {
             control::refuse(operation, error.clone());
         }
+    }
+
+    fn stopped(&self) -> StoreError {
+        StoreError::new(format!("the store in {} has stopped", self.dir.display()))
     }
 
     /// The first failure counts; it is for good.
@@ -202,10 +206,8 @@ impl Store {
         });
         let committer = committer::Committer::new(Arc::clone(&shared), sequence, found.generations, found.next_replica);
         let syncing = Arc::clone(&shared);
-        let threads = vec![
-            spawn("ottla-commit", move || committer.run())?,
-            spawn("ottla-sync", move || syncer::run(&syncing))?,
-        ];
+        let threads =
+            vec![spawn("ottla-commit", move || committer.run())?, spawn("ottla-sync", move || syncer::run(&syncing))?];
         Ok((Arc::new(Self { shared, threads: Mutex::new(threads), _lock: lock }), found.recovered))
     }
 
@@ -228,10 +230,7 @@ impl Store {
                 "the log directory {dir} belongs to node {other}, not {node_id}: set node.id={other}, or another log.dirs"
             )));
         }
-        self.put_local(vec![
-            (recover::NODE_ID, node_id.to_string()),
-            (recover::CLUSTER_ID, cluster_id.to_owned()),
-        ])
+        self.put_local(vec![(recover::NODE_ID, node_id.to_string()), (recover::CLUSTER_ID, cluster_id.to_owned())])
     }
 
     /// Notes that the controller knows of this start: only now may the next one believe this boot's id.
@@ -290,12 +289,15 @@ impl Store {
 
     fn push(&self, operation: Operation) -> Result<(), StoreError> {
         self.shared.check_online()?;
+        // What slips in behind this check is never answered: the process is ending, and a refusal here would call a
+        // listener under its own partition's lock.
+        if self.shared.stop.load(Ordering::Relaxed) == GONE {
+            return Err(self.shared.stopped());
+        }
         self.shared
             .queue
             .push(operation)
-            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))?;
-        self.shared.refuse_if_gone();
-        Ok(())
+            .map_err(|_| StoreError::new(format!("the commit queue of {} is full", self.shared.dir.display())))
     }
 
     fn ask<T>(&self, operation: impl FnOnce(Answer<T>) -> Operation) -> Result<T, StoreError> {
@@ -303,7 +305,7 @@ impl Store {
         let (answer, answered) = sync_channel(1);
         self.shared.queue.push_always(operation(answer));
         self.shared.refuse_if_gone();
-        answered.recv().map_err(|_| StoreError::new(format!("the store in {} has stopped", self.shared.dir.display())))?
+        answered.recv().map_err(|_| self.shared.stopped())?
     }
 
     /// False when the commit queue is full: whoever takes requests in should stop and ask [`Store::when_room`].

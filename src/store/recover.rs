@@ -164,7 +164,10 @@ fn scan(
     rows.seek(from);
     while let Some((key, value)) = rows.item() {
         if row(key, value).is_none() {
-            return Err(StoreError::new(format!("the log directory {} has a row that cannot be read", database.name())));
+            return Err(StoreError::new(format!(
+                "the log directory {} has a row that cannot be read",
+                database.name()
+            )));
         }
         rows.next();
     }
@@ -195,7 +198,8 @@ fn replay(
         // Without an open span all of it belongs to closed ones, or to a replica that was deleted.
         if let (Some(open), Some(row)) = (open, replicas.get_mut(&id)) {
             batches.seek(keys::batch(generation, id, open.first));
-            let mut found = Replayed { row: row.clone(), span: SpanRow { bytes: 0, end: open.first, ..open }, batches: 0 };
+            let mut found =
+                Replayed { row: row.clone(), span: SpanRow { bytes: 0, end: open.first, ..open }, batches: 0 };
             while let Some((key, batch)) = batches.item()
                 && keys::parse_batch(key).is_some_and(|(_, owner, _)| owner == id)
             {
