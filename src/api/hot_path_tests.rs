@@ -17,7 +17,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tempfile::TempDir;
 
-use crate::api::{Frame, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets, offset_for_leader_epoch, produce};
+use crate::api::{
+    Frame, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets, offset_for_leader_epoch, produce,
+};
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::controller::image::CONSUMER_OFFSETS;
@@ -31,7 +33,6 @@ use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::store::{Store, StoreOptions};
 use crate::types::{Timestamp, TopicId};
 use crate::wire::message::Newer;
-
 
 type Serve = fn(&Arc<Broker>, &RequestContext, Bytes) -> Reply<Frame>;
 
@@ -179,15 +180,19 @@ async fn one_bad_partition_never_spoils_its_neighbours() {
     *corrupt.last_mut().unwrap() ^= 1;
     let mut transactional = batch("a").to_vec();
     transactional[22] |= 0x10;
-    let request = produce_to(-1, "t", vec![
-        (0, Some(Bytes::from(corrupt))),
-        (9, Some(batch("a"))),
-        (-1, Some(batch("a"))),
-        (1, Some(batch("good"))),
-        (2, None),
-        (0, Some(Bytes::from(transactional))),
-        (1, Some(batch("again"))),
-    ]);
+    let request = produce_to(
+        -1,
+        "t",
+        vec![
+            (0, Some(Bytes::from(corrupt))),
+            (9, Some(batch("a"))),
+            (-1, Some(batch("a"))),
+            (1, Some(batch("good"))),
+            (2, None),
+            (0, Some(Bytes::from(transactional))),
+            (1, Some(batch("again"))),
+        ],
+    );
     let expected = [
         ErrorCode::CORRUPT_MESSAGE,
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -248,11 +253,13 @@ async fn a_long_poll_ends_with_the_next_produce() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_goes_on_by_its_id_and_epoch() {
     let served = served().await;
-    let first: FetchResponse = ask(&served, fetch::serve, 12, &fetch_from(&[(0, 0), (1, 0)], 0).with_session_epoch(0)).await;
+    let first: FetchResponse =
+        ask(&served, fetch::serve, 12, &fetch_from(&[(0, 0), (1, 0)], 0).with_session_epoch(0)).await;
     assert!(first.session_id > 0);
     assert_eq!(partitions(&first).len(), 2);
     produced(&served, &produce_to(-1, "t", vec![(1, Some(batch("a")))])).await;
-    let next = |epoch| fetch_from(&[], 0).with_topics(vec![]).with_session_id(first.session_id).with_session_epoch(epoch);
+    let next =
+        |epoch| fetch_from(&[], 0).with_topics(vec![]).with_session_id(first.session_id).with_session_epoch(epoch);
     let second: FetchResponse = ask(&served, fetch::serve, 12, &next(1)).await;
     let told: Vec<i32> = partitions(&second).iter().map(|partition| partition.partition_index).collect();
     assert_eq!((second.session_id, told), (first.session_id, vec![1]));
@@ -327,7 +334,8 @@ async fn every_idempotent_producer_gets_an_id_of_its_own() {
         assert!(ids.insert(response.producer_id.0), "an id is given once");
     }
     assert_eq!(ids.len(), 1_500, "over more than one block");
-    let had = InitProducerIdRequest::default().with_transactional_id(None).with_producer_id(5.into()).with_producer_epoch(3);
+    let had =
+        InitProducerIdRequest::default().with_transactional_id(None).with_producer_id(5.into()).with_producer_epoch(3);
     let again = init(&served, had).await;
     assert_eq!((again.error_code, again.producer_epoch), (0, 0));
     assert!(ids.insert(again.producer_id.0));
@@ -344,7 +352,10 @@ async fn a_transactional_producer_is_told_at_once() {
         (transactional("", 60_000), ErrorCode::INVALID_REQUEST),
         (transactional("x", i32::MAX), ErrorCode::INVALID_TRANSACTION_TIMEOUT),
         (transactional("x", 60_000), ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
-        (InitProducerIdRequest::default().with_transactional_id(None).with_producer_epoch(3), ErrorCode::INVALID_REQUEST),
+        (
+            InitProducerIdRequest::default().with_transactional_id(None).with_producer_epoch(3),
+            ErrorCode::INVALID_REQUEST,
+        ),
     ] {
         let response = init(&served, request).await;
         assert_eq!(ErrorCode::from_wire(response.error_code), code);
@@ -357,14 +368,20 @@ async fn a_leader_epoch_ends_where_the_log_does() {
     let served = served().await;
     produced(&served, &produce_to(-1, "t", vec![(0, Some(batch("a")))])).await;
     let asked = |index, current| {
-        OffsetForLeaderPartition::default().with_partition(index).with_current_leader_epoch(current).with_leader_epoch(0)
+        OffsetForLeaderPartition::default()
+            .with_partition(index)
+            .with_current_leader_epoch(current)
+            .with_leader_epoch(0)
     };
-    let topic = OffsetForLeaderTopic::default()
-        .with_topic(name("t"))
-        .with_partitions(vec![asked(0, -1), asked(0, 5), asked(9, -1)]);
+    let topic = OffsetForLeaderTopic::default().with_topic(name("t")).with_partitions(vec![
+        asked(0, -1),
+        asked(0, 5),
+        asked(9, -1),
+    ]);
     let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
     let response = answer(offset_for_leader_epoch::handle(&served.broker, &context(4), request)).await;
-    let found: Vec<_> = response.topics[0].partitions.iter().map(|p| (p.error_code, p.leader_epoch, p.end_offset)).collect();
+    let found: Vec<_> =
+        response.topics[0].partitions.iter().map(|p| (p.error_code, p.leader_epoch, p.end_offset)).collect();
     let refused = |code: ErrorCode| (code.get(), -1, -1);
     let expected =
         [(0, 0, 1), refused(ErrorCode::UNKNOWN_LEADER_EPOCH), refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)];

@@ -408,7 +408,8 @@ async fn a_failed_store_takes_the_partition_offline_and_answers_who_waits() {
     assert_eq!(ack, Err(ErrorCode::KAFKA_STORAGE_ERROR));
     assert_eq!(only(&done(waiting).await).1, ErrorCode::KAFKA_STORAGE_ERROR);
     assert_eq!(partition.append(batch(&["a"]), Acks::All), Err(ErrorCode::KAFKA_STORAGE_ERROR));
-    assert_eq!(house.replicas.counts(), Counts { online: 2, offline: 1 });
+    assert_eq!(partition.standing(), Standing::Offline);
+    assert_eq!(house.partition(1).standing(), Standing::Serving);
 }
 
 #[tokio::test]
