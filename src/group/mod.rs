@@ -256,3 +256,6 @@ fn look_into<T: Send + 'static>(
     };
     queue.try_send(Event::Read(Box::new(look))).ok().map(|()| seen)
 }
+
+#[cfg(test)]
+mod tests;
