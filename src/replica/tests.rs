@@ -355,7 +355,7 @@ async fn a_topic_made_again_is_another_and_starts_empty() {
 #[tokio::test]
 async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
     let dir = TempDir::new().unwrap();
-    let (image, epochs) = {
+    let (image, made) = {
         let mut house = House::open(dir.path(), StoreOptions::default());
         house.create("t", 7, 2);
         house.create("gone", 8, 1);
