@@ -389,6 +389,10 @@ impl Store {
         self.shared.stop.store(how, Ordering::Release);
         self.shared.queue.wake();
         for thread in threads {
+            // The last handle may be let go by a listener, on the committer's own thread: that one ends by itself.
+            if thread.thread().id() == std::thread::current().id() {
+                continue;
+            }
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
                 tracing::error!(thread = name, "a thread of the store panicked");
