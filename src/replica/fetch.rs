@@ -32,8 +32,6 @@ struct LiveSession {
     queue: Arc<DirtyQueue>,
     /// By slot.
     places: Vec<Option<Place>>,
-    /// Room for the queue's slots, used again and again.
-    dirty: Vec<u32>,
 }
 
 /// A partition that a session has found, and where it is registered there.
@@ -128,12 +126,8 @@ impl FetchSessions {
 
     /// A fetch of all it names; `keep` asks for a session.
     pub fn full(self: &Arc<Self>, replicas: &Arc<Replicas>, by_id: bool, keep: bool, limits: Limits) -> Fetching {
-        let live = LiveSession {
-            session: Session::new(by_id),
-            queue: Arc::new(DirtyQueue::default()),
-            places: Vec::new(),
-            dirty: Vec::new(),
-        };
+        let live =
+            LiveSession { session: Session::new(by_id), queue: Arc::new(DirtyQueue::default()), places: Vec::new() };
         let kind = if keep { Kind::New(by_id) } else { Kind::Sessionless };
         self.fetching(replicas, limits, kind, Box::new(live))
     }
@@ -312,8 +306,7 @@ impl Drop for Fetching {
 
 impl LiveSession {
     fn mark_dirty(&mut self) {
-        self.queue.drain(&mut self.dirty);
-        for slot in self.dirty.drain(..) {
+        while let Some(slot) = self.queue.pop() {
             self.session.mark(slot);
         }
     }
