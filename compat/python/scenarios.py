@@ -114,7 +114,7 @@ def too_large(client):
 
 def offsets(client):
     topic = name("offsets")
-    client.create_topic(topic, 1)
+    client.create_topic(topic, 1, {"retention.ms": "-1"})  # the records are years old
     base = 1_700_000_000_000
     client.produce(topic, [(None, str(i).encode()) for i in range(100)], timestamps=[base + 1000 * i for i in range(100)])
     assert client.offset_for_time(topic, base + 41_500) == 42
