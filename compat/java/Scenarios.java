@@ -152,7 +152,7 @@ public class Scenarios {
 
     static void offsets() throws Exception {
         String topic = name("offsets");
-        create(topic, 1, Map.of());
+        create(topic, 1, Map.of("retention.ms", "-1")); // the records are years old
         long base = 1_700_000_000_000L;
         try (var producer = producer(Map.of("compression.type", "lz4"))) {
             List<Future<RecordMetadata>> sent = new ArrayList<>();

@@ -63,7 +63,7 @@ class Client:
     def partitions(self, topic):
         consumer = KafkaConsumer(**self.conf)
         try:
-            return len(consumer.partitions_for_topic(topic))
+            return len(consumer.partitions_for_topic(topic) or ())
         finally:
             consumer.close()
 

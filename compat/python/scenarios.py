@@ -114,7 +114,7 @@ def too_large(client):
 
 def offsets(client):
     topic = name("offsets")
-    client.create_topic(topic, 1)
+    client.create_topic(topic, 1, {"retention.ms": "-1"})  # the records are years old
     base = 1_700_000_000_000
     client.produce(topic, [(None, str(i).encode()) for i in range(100)], timestamps=[base + 1000 * i for i in range(100)])
     assert client.offset_for_time(topic, base + 41_500) == 42
@@ -129,6 +129,8 @@ def group(client):
     for strategy in client.strategies:
         topic, group_id = name("group"), name("g")
         client.create_topic(topic, 4)
+        # A leader that does not see the topic yet gives nobody anything, and some clients look again only minutes later.
+        eventually("the topic has no partitions", lambda: client.partitions(topic) == 4)
         one, two = (Member(client.member(topic, group_id, strategy)) for _ in range(2))
         for member in (one, two):
             member.wait(f"{strategy}: half of the partitions", lambda m=member: len(m.owned) == 2)

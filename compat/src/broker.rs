@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,6 +40,12 @@ impl Target {
 pub fn free_port() -> Result<u16, String> {
     let probe = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| e.to_string())?;
     Ok(probe.local_addr().map_err(|e| e.to_string())?.port())
+}
+
+/// The clock by which other processes are waited for.
+#[expect(clippy::disallowed_methods, reason = "other processes are waited for, and they live by the real clock")]
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 fn binary() -> PathBuf {

@@ -17,7 +17,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::broker::{Broker, free_port};
+use crate::broker::{Broker, free_port, now};
 use crate::table::Table;
 
 /// How many rounds, of how many acknowledgements each, and how many of them are killed during a roll.
@@ -142,10 +142,10 @@ fn rounds(binary: &Option<PathBuf>, size: Size) -> Result<Outcome, String> {
         let acks = if round % 2 == 0 { "1" } else { "all" };
         let want_roll = in_roll < size.during_roll;
         let load = Load::start(&broker.bootstrap(), acks, &acknowledged)?;
-        let rolled = load.until(size.acknowledgements, want_roll.then_some(data.path()))?;
+        let rolled = load.until(size.acknowledgements, want_roll.then_some(data.path()));
         broker.kill()?;
-        in_roll += usize::from(rolled);
         load.stop();
+        in_roll += usize::from(rolled?);
         let broker = start()?;
         let promises = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner());
         verify(&broker.bootstrap(), &promises, &mut lost)?;
@@ -209,19 +209,22 @@ impl Load {
 
     /// Waits for so many acknowledgements; then, where a roll is wanted, for one to begin. True when it did.
     fn until(&self, acknowledgements: usize, roll_in: Option<&Path>) -> Result<bool, String> {
-        let waits = DEADLINE.as_millis() / 2;
-        let pause = std::sync::mpsc::channel::<()>().1;
-        let reached = || self.acknowledged.count.load(Ordering::Relaxed) - self.already >= acknowledgements;
-        let mut patience = 0..waits;
-        while !reached() {
-            patience.next().ok_or("the load stands still")?;
-            // Nothing is ever sent: this is a pause of two milliseconds.
+        // Nothing is ever sent, and the sender lives on: receiving is a pause.
+        let (_silent, pause) = std::sync::mpsc::channel::<()>();
+        let deadline = now() + DEADLINE;
+        let acknowledged = || self.acknowledged.count.load(Ordering::Relaxed) - self.already;
+        while acknowledged() < acknowledgements {
+            if now() > deadline {
+                return Err(format!("the load stands still at {} acknowledgements", acknowledged()));
+            }
             let _ = pause.recv_timeout(Duration::from_millis(2));
         }
         let Some(folder) = roll_in else { return Ok(false) };
         let before = newest_log(folder);
         while newest_log(folder) == before {
-            patience.next().ok_or("no roll began")?;
+            if now() > deadline {
+                return Err("no roll began".to_owned());
+            }
             let _ = pause.recv_timeout(Duration::from_micros(200));
         }
         Ok(true)

@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
-use crate::broker::Target;
+use crate::broker::{Target, now};
 use crate::table::Table;
 
 /// How much goes through, and by which codecs.
@@ -175,11 +175,6 @@ impl Drop for Group {
             let _ = member.wait();
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "other processes are waited for, and they live by the real clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn make_topic(bootstrap: &str, topic: &str) -> Result<(), String> {
