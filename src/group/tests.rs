@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{Machine, Origin, Settings, resolve};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreOptions};
-use crate::types::{Offset, Timestamp};
+use crate::types::Offset;
 
 /// A node in a directory.
 struct Node {
@@ -120,7 +120,8 @@ impl Node {
             offset: Offset(offset),
             leader_epoch: LeaderEpoch(0),
             metadata: "note".into(),
-            committed_at: Timestamp(1),
+            // Now: a commit of 1970 would be past its retention already.
+            committed_at: crate::env::now(),
             expires_at: None,
             topic_id,
         };
