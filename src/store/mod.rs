@@ -1,4 +1,4 @@
-//! The store: one RocksDB per log directory, used as a commit log. The only place that names rocksdb.
+//! The store: RocksDB in a log directory, used as a commit log. The only place that names rocksdb.
 //!
 //! Everything that changes it passes through one queue to one committer thread, which writes what is queued as one
 //! batch and then tells each partition's listener how far its log reaches. A second thread syncs for those who ask.
@@ -190,7 +190,7 @@ impl Store {
         let lock = DirectoryLock::take(dir)?;
         let direct_io = directory::supports_direct_io(dir);
         let (sequence, noted) = directory::SequenceFile::open(dir)?;
-        let database = Database::open(&dir.join("store"), &options, direct_io)?;
+        let database = Database::open(dir, &options, direct_io)?;
         let found = recover::recover(&database, noted)?;
         let shared = Arc::new(Shared {
             database,
