@@ -131,7 +131,7 @@ def group(client):
         client.create_topic(topic, 4)
         one, two = (Member(client.member(topic, group_id, strategy)) for _ in range(2))
         for member in (one, two):
-            member.wait("half of the partitions", lambda m=member: len(m.owned) == 2)
+            member.wait(f"{strategy}: half of the partitions", lambda m=member: len(m.owned) == 2)
         assert one.owned | two.owned == {0, 1, 2, 3}, f"{strategy}: {one.owned} {two.owned}"
         state, members = client.describe_group(group_id)
         assert (state, members) == ("stable", 2), f"{state}, {members} members"

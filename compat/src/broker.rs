@@ -64,7 +64,9 @@ impl Broker {
         let mut command = Command::new(binary);
         let listener = format!("listeners=PLAINTEXT://127.0.0.1:{port}");
         let folder = format!("log.dirs={}", data.display());
-        for setting in [listener.as_str(), folder.as_str(), "ottla.http.listener=", "group.initial.rebalance.delay.ms=0"] {
+        for setting in
+            [listener.as_str(), folder.as_str(), "ottla.http.listener=", "group.initial.rebalance.delay.ms=0"]
+        {
             command.args(["--override", setting]);
         }
         for setting in overrides {

@@ -39,9 +39,7 @@ fn scenarios(table: &mut Table, client: &str, bootstrap: &str, start: &dyn Fn() 
         Err(reason) => return table.case(client, "lists its scenarios", || Err(reason)),
     };
     for scenario in listed.lines() {
-        table.case(client, scenario, || {
-            start().arg_str(bootstrap).arg_str(scenario).output().map(|_| String::new())
-        });
+        table.case(client, scenario, || start().arg_str(bootstrap).arg_str(scenario).output().map(|_| String::new()));
     }
 }
 

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -40,10 +40,14 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The rounds, then the build that must be caught.
 pub fn run(table: &mut Table, size: Size) {
-    table.case("crash", &format!("{} rounds of kill -9 under load, {} during a roll", size.rounds, size.during_roll), || {
-        let outcome = rounds(&None, size)?;
-        if outcome.lost.is_empty() { Ok(outcome.summary) } else { Err(outcome.lost.join("\n")) }
-    });
+    table.case(
+        "crash",
+        &format!("{} rounds of kill -9 under load, {} during a roll", size.rounds, size.during_roll),
+        || {
+            let outcome = rounds(&None, size)?;
+            if outcome.lost.is_empty() { Ok(outcome.summary) } else { Err(outcome.lost.join("\n")) }
+        },
+    );
     table.case("crash", "a build that acknowledges before it writes is caught", || {
         let mutant = Some(build_mutant()?);
         for _ in 0..5 {
@@ -69,7 +73,10 @@ fn build_mutant() -> Result<PathBuf, String> {
     let (built, kept) = (target.join("release/ottla"), folder.join("ottla"));
     std::fs::copy(&built, &kept).map_err(|e| format!("{}: {e}", built.display()))?;
     // The honest build goes back to its place.
-    crate::clients::command("cargo").args_str("build --release --locked -p ottla --bin ottla").within(&root).output()?;
+    crate::clients::command("cargo")
+        .args_str("build --release --locked -p ottla --bin ottla")
+        .within(&root)
+        .output()?;
     Ok(kept)
 }
 
@@ -175,6 +182,7 @@ impl Load {
         let producer: ThreadedProducer<Acknowledged> = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("acks", acks)
+            .set("enable.idempotence", if acks == "all" { "true" } else { "false" })
             .set("linger.ms", "1")
             .set("batch.size", "16384")
             .set("message.timeout.ms", "5000")
@@ -246,8 +254,11 @@ fn newest_log(folder: &Path) -> u64 {
 }
 
 fn commit_on_and_on(bootstrap: &str, stop: &AtomicBool, acknowledged: &Acknowledged) {
-    let made: Result<BaseConsumer, KafkaError> =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", GROUP).set("enable.auto.commit", "false").create();
+    let made: Result<BaseConsumer, KafkaError> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", GROUP)
+        .set("enable.auto.commit", "false")
+        .create();
     let Ok(consumer) = made else { return };
     let first = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner()).commits.get(&0).copied().unwrap_or(0);
     let mut next = first;
@@ -278,19 +289,11 @@ fn verify(bootstrap: &str, promises: &Promises, lost: &mut Vec<String>) -> Resul
         .set("check.crcs", "true")
         .create()
         .map_err(|e: KafkaError| e.to_string())?;
+    let mut found = HashMap::new();
     for partition in 0..PARTITIONS {
-        let (low, high) = consumer.fetch_watermarks(TOPIC, partition, DEADLINE).map_err(|e| e.to_string())?;
-        let found = read_partition(&consumer, partition, low, high)?;
-        let mut missing = 0;
-        for ((_, offset), value) in promises.records.iter().filter(|((p, _), _)| *p == partition) {
-            if found.get(offset) != Some(value) {
-                missing += 1;
-            }
-        }
-        if missing > 0 {
-            lost.push(format!("partition {partition}: {missing} acknowledged records are not at their offsets (end {high})"));
-        }
+        read_partition(&consumer, partition, &mut found)?;
     }
+    lost.extend(compare(&promises.records, &found));
     let mut list = TopicPartitionList::new();
     (0..PARTITIONS).for_each(|partition| {
         list.add_partition(TOPIC, partition);
@@ -305,22 +308,70 @@ fn verify(bootstrap: &str, promises: &Promises, lost: &mut Vec<String>) -> Resul
     Ok(())
 }
 
-fn read_partition(consumer: &BaseConsumer, partition: i32, low: i64, high: i64) -> Result<HashMap<i64, u64>, String> {
+/// What is wrong with what was found: an acknowledged record that is not at its offset, or that stands at another one too.
+fn compare(acknowledged: &HashMap<(i32, i64), u64>, found: &HashMap<(i32, i64), u64>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut missing: Vec<_> = acknowledged.iter().filter(|(at, value)| found.get(at) != Some(value)).collect();
+    missing.sort_unstable();
+    if let (Some((first, _)), Some((last, _))) = (missing.first(), missing.last()) {
+        wrong.push(format!(
+            "{} acknowledged records are not at their offsets, from {first:?} to {last:?}",
+            missing.len()
+        ));
+    }
+    let places: HashMap<u64, (i32, i64)> = acknowledged.iter().map(|(at, value)| (*value, *at)).collect();
+    for (at, value) in found {
+        if let Some(promised) = places.get(value)
+            && promised != at
+        {
+            wrong.push(format!("the record acknowledged at {promised:?} stands at {at:?} too"));
+        }
+    }
+    wrong
+}
+
+fn read_partition(consumer: &BaseConsumer, partition: i32, found: &mut HashMap<(i32, i64), u64>) -> Result<(), String> {
+    let (low, high) = consumer.fetch_watermarks(TOPIC, partition, DEADLINE).map_err(|e| e.to_string())?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(TOPIC, partition, Offset::Offset(low)).map_err(|e| e.to_string())?;
     consumer.assign(&list).map_err(|e| e.to_string())?;
-    let mut found = HashMap::with_capacity(usize::try_from(high - low).unwrap_or(0));
     let mut next = low;
     while next < high {
         match consumer.poll(DEADLINE) {
             Some(Ok(message)) if message.offset() == next => {
-                found.insert(next, number_of(message.payload().unwrap_or_default()));
+                found.insert((partition, next), number_of(message.payload().unwrap_or_default()));
                 next += 1;
             }
-            Some(Ok(message)) => return Err(format!("partition {partition}: {} came where {next} was due", message.offset())),
+            Some(Ok(message)) => {
+                return Err(format!("partition {partition}: {} came where {next} was due", message.offset()));
+            }
             Some(Err(error)) => return Err(format!("partition {partition}: {error}")),
             None => return Err(format!("partition {partition}: nothing at {next} of {high}")),
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(places: &[(i32, i64, u64)]) -> HashMap<(i32, i64), u64> {
+        places.iter().map(|(partition, offset, value)| ((*partition, *offset), *value)).collect()
+    }
+
+    #[test]
+    fn records_that_nobody_acknowledged_are_no_fault() {
+        assert!(compare(&at(&[(0, 0, 7)]), &at(&[(0, 0, 7), (0, 1, 8)])).is_empty());
+    }
+
+    #[test]
+    fn an_acknowledged_record_that_is_gone_or_replaced_is_a_loss() {
+        assert_eq!(compare(&at(&[(0, 0, 7), (0, 1, 8)]), &at(&[(0, 0, 9)])).len(), 1);
+    }
+
+    #[test]
+    fn an_acknowledged_record_that_stands_twice_is_a_fault() {
+        assert_eq!(compare(&at(&[(0, 0, 7)]), &at(&[(0, 0, 7), (1, 4, 7)])).len(), 1);
+    }
 }

@@ -26,11 +26,19 @@ pub fn kcat(table: &mut Table, bootstrap: &str) {
         let got = kcat().args_str("-C -K: -o beginning -e -q -t").arg_str(topic).output()?;
         if got.lines().eq(&lines) { Ok(String::new()) } else { Err(format!("{} lines differ", got.lines().count())) }
     });
-    table.case("kcat", "metadata (-L)", || expect(&kcat().arg_str("-L").output()?, &format!("topic \"{topic}\" with 1 partitions")));
+    table.case("kcat", "metadata (-L)", || {
+        expect(&kcat().arg_str("-L").output()?, &format!("topic \"{topic}\" with 1 partitions"))
+    });
     table.case("kcat", "group (-G)", || {
         let group = fresh("kcat-group");
         let read = |count: &str| {
-            kcat().args_str("-X auto.offset.reset=earliest -c").arg_str(count).args_str("-K: -q -G").arg_str(&group).arg_str(topic).output()
+            kcat()
+                .args_str("-X auto.offset.reset=earliest -c")
+                .arg_str(count)
+                .args_str("-K: -q -G")
+                .arg_str(&group)
+                .arg_str(topic)
+                .output()
         };
         let (first, second) = (read("600")?, read("400")?);
         let got = first.lines().chain(second.lines());
@@ -41,11 +49,15 @@ pub fn kcat(table: &mut Table, bootstrap: &str) {
 /// The tools of the Kafka distribution, by their classes.
 pub fn kafka(table: &mut Table, bootstrap: &str, class_path: &str) {
     let tool = |class: &str| -> Call {
-        java_command(class_path).arg_str(&format!("org.apache.kafka.tools.{class}")).arg_str("--bootstrap-server").arg_str(bootstrap)
+        java_command(class_path)
+            .arg_str(&format!("org.apache.kafka.tools.{class}"))
+            .arg_str("--bootstrap-server")
+            .arg_str(bootstrap)
     };
     let topic = &fresh("tools");
     table.case("kafka-topics", "--create", || {
-        let made = tool("TopicCommand").args_str("--create --partitions 3 --replication-factor 1 --config retention.ms=86400000 --topic");
+        let made = tool("TopicCommand")
+            .args_str("--create --partitions 3 --replication-factor 1 --config retention.ms=86400000 --topic");
         expect(&made.arg_str(topic).output()?, &format!("Created topic {topic}."))
     });
     table.case("kafka-topics", "--list", || expect(&tool("TopicCommand").arg_str("--list").output()?, topic));
@@ -68,12 +80,15 @@ pub fn kafka(table: &mut Table, bootstrap: &str, class_path: &str) {
     let group = &fresh("console");
     table.case("kafka-console-consumer", "a group, from the beginning", || {
         let consume = tool("consumer.ConsoleConsumer")
-            .args_str("--from-beginning --formatter-property print.key=true --max-messages 500 --timeout-ms 30000 --group")
+            .args_str(
+                "--from-beginning --formatter-property print.key=true --max-messages 500 --timeout-ms 30000 --group",
+            )
             .arg_str(group)
             .arg_str("--topic")
             .arg_str(topic);
         let got = consume.output()?;
-        let (mut got, mut wanted): (Vec<&str>, Vec<&str>) = (got.lines().collect(), lines.iter().map(String::as_str).collect());
+        let (mut got, mut wanted): (Vec<&str>, Vec<&str>) =
+            (got.lines().collect(), lines.iter().map(String::as_str).collect());
         got.sort_unstable();
         wanted.sort_unstable();
         if got == wanted { Ok(String::new()) } else { Err(format!("{} lines, not the ones produced", got.len())) }
@@ -108,7 +123,9 @@ pub fn kafka(table: &mut Table, bootstrap: &str, class_path: &str) {
         let sum: i64 = told.lines().filter_map(|line| line.rsplit(':').next()?.parse::<i64>().ok()).sum();
         if sum == 100_500 { Ok(String::new()) } else { Err(told) }
     });
-    table.case("kafka-broker-api-versions", "lists", || expect(&tool("BrokerApiVersionsCommand").output()?, "Produce(0): 0 to 13"));
+    table.case("kafka-broker-api-versions", "lists", || {
+        expect(&tool("BrokerApiVersionsCommand").output()?, "Produce(0): 0 to 13")
+    });
     table.case("kafka-topics", "--delete", || {
         tool("TopicCommand").args_str("--delete --topic").arg_str(topic).output()?;
         let left = tool("TopicCommand").arg_str("--list").output()?;

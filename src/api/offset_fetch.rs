@@ -62,7 +62,12 @@ fn single(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
         .with_topics(request.topics.map(|topics| topics.into_iter().map(topic).collect()))
 }
 
-fn offsets(shard: &Shard, asked: &OffsetFetchRequestGroup, image: &MetadataImage, version: i16) -> OffsetFetchResponseGroup {
+fn offsets(
+    shard: &Shard,
+    asked: &OffsetFetchRequestGroup,
+    image: &MetadataImage,
+    version: i16,
+) -> OffsetFetchResponseGroup {
     let committed = shard.group(&asked.group_id).map(|group| &group.offsets);
     let answer = OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone());
     let Some(topics) = &asked.topics else {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Replicas;
-use super::fetch_session::{Answer, NO_SESSION, NewSession, Session, SessionCache, TopicAnswers, TopicKey, TopicRef, Wanted};
+use super::fetch_session::{
+    Answer, NO_SESSION, NewSession, Session, SessionCache, TopicAnswers, TopicKey, TopicRef, Wanted,
+};
 use super::partition::{FetchRead, Partition, ReadAt, Watcher};
 use super::wait::{DirtyQueue, WatchPlace};
 use crate::env;
@@ -148,7 +150,13 @@ impl FetchSessions {
         Ok(self.fetching(replicas, limits, Kind::Incremental(id), live))
     }
 
-    fn fetching(self: &Arc<Self>, replicas: &Arc<Replicas>, limits: Limits, kind: Kind, live: Box<LiveSession>) -> Fetching {
+    fn fetching(
+        self: &Arc<Self>,
+        replicas: &Arc<Replicas>,
+        limits: Limits,
+        kind: Kind,
+        live: Box<LiveSession>,
+    ) -> Fetching {
         let (sessions, replicas) = (Arc::clone(self), Arc::clone(replicas));
         Fetching { sessions, replicas, limits, kind, live: Some(live), cold: Vec::new() }
     }
@@ -349,4 +357,3 @@ impl Place {
         self.partition.fetch(at, Some(Watcher { queue, slot, place: &mut self.watch }))
     }
 }
-

@@ -160,7 +160,8 @@ mod tests {
 
     fn isr(replicas: &[i32], isr: &[i32], min_in_sync: i32) -> Isr {
         let (replicas, isr) = (nodes(replicas), nodes(isr));
-        let membership = Membership { node: NodeId(1), replicas: &replicas, isr: &isr, min_in_sync, lag_time_max_ms: LAG };
+        let membership =
+            Membership { node: NodeId(1), replicas: &replicas, isr: &isr, min_in_sync, lag_time_max_ms: LAG };
         Isr::new(&membership, Offset(0), Offset(0))
     }
 

@@ -226,7 +226,8 @@ impl Replicas {
     /// What the store has and no topic of the first image: a deletion that a crash cut short.
     fn drop_strays(&self, installed: &mut Installed) {
         let Installed { topics, replicas, .. } = installed;
-        let strays: Vec<ReplicaId> = replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
+        let strays: Vec<ReplicaId> =
+            replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
         if !strays.is_empty() {
             tracing::info!(replicas = strays.len(), "dropping replicas whose topics are gone");
             self.delete(&strays);
@@ -240,7 +241,9 @@ impl Replicas {
         let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
         match self.store.create_replicas(&missing) {
             Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
-            Err(error) => tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline"),
+            Err(error) => {
+                tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline")
+            }
         }
     }
 

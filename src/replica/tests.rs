@@ -185,9 +185,13 @@ async fn a_repeated_batch_joins_the_wait_of_the_first() {
     let partition = house.partition(0);
     let idempotent = |sequence| filled(BatchBuilder::new().producer(ProducerId(5), ProducerEpoch(0), sequence), &["a"]);
     let wait = AckWait::new(3);
-    let appends: Vec<_> = [0, 1, 0].into_iter().enumerate().map(|(place, sequence)| {
-        partition.append_and_wait(idempotent(sequence), Acks::All, Some((&wait, place))).unwrap()
-    }).collect();
+    let appends: Vec<_> = [0, 1, 0]
+        .into_iter()
+        .enumerate()
+        .map(|(place, sequence)| {
+            partition.append_and_wait(idempotent(sequence), Acks::All, Some((&wait, place))).unwrap()
+        })
+        .collect();
     assert_eq!(appends.iter().map(|a| a.base_offset.get()).collect::<Vec<_>>(), [0, 1, 0]);
     assert!(appends[2].duplicate && !appends[1].duplicate);
     wait.decided().await;
@@ -357,7 +361,10 @@ async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
         house.create("gone", 8, 1);
         append(&house.partition(1), batch(&["a", "b"])).await;
         house.apply(&[]);
-        (apply(&house.image, 9, &[Record::RemoveTopic(RemoveTopicRecord { id: topic_id(8) })]), house.store.replicas().len())
+        (
+            apply(&house.image, 9, &[Record::RemoveTopic(RemoveTopicRecord { id: topic_id(8) })]),
+            house.store.replicas().len(),
+        )
     };
     assert_eq!(epochs, 3);
     let house = House::open(dir.path(), StoreOptions::default());

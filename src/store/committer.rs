@@ -105,7 +105,9 @@ impl Committer {
                 // What was pushed before the stop was asked for is in the queue by now.
                 how => {
                     while self.drain() {}
-                    if how == CLOSE && let Err(error) = self.close() {
+                    if how == CLOSE
+                        && let Err(error) = self.close()
+                    {
                         tracing::error!(%error, "the store was not closed cleanly");
                     }
                     assert!(how == CLOSE || how == ABANDON, "a store ends in one of two ways");

@@ -226,7 +226,9 @@ impl Committer {
                 commit.put_span(id, &cut);
             }
         }
-        for key in database.keys_between(&keys::timestamp(id, to.plus(1)), &keys::timestamp(ReplicaId(id.0 + 1), Offset::ZERO))? {
+        for key in database
+            .keys_between(&keys::timestamp(id, to.plus(1)), &keys::timestamp(ReplicaId(id.0 + 1), Offset::ZERO))?
+        {
             commit.delete_meta(&key);
         }
         let last = self.last_before(replica, to)?;

@@ -20,21 +20,18 @@ pub struct DirectoryLock {
 impl DirectoryLock {
     /// Makes the directory if it is missing and takes its lock.
     pub fn take(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|error| {
-            StoreError::new(format!("the log directory {} cannot be made: {error}", dir.display()))
-        })?;
+        std::fs::create_dir_all(dir)
+            .map_err(|error| StoreError::new(format!("the log directory {} cannot be made: {error}", dir.display())))?;
         let path = dir.join(".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| {
             StoreError::new(format!("the log directory {} cannot be written: {error}", dir.display()))
         })?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
-            Err(error) if std::io::Error::from(error).kind() == ErrorKind::WouldBlock => {
-                Err(StoreError::new(format!(
-                    "the log directory {} is in use by another process: stop it, or set another log.dirs",
-                    dir.display()
-                )))
-            }
+            Err(error) if std::io::Error::from(error).kind() == ErrorKind::WouldBlock => Err(StoreError::new(format!(
+                "the log directory {} is in use by another process: stop it, or set another log.dirs",
+                dir.display()
+            ))),
             Err(error) => {
                 Err(StoreError::new(format!("the log directory {} cannot be locked: {error}", dir.display())))
             }
@@ -52,13 +49,8 @@ impl SequenceFile {
     pub fn open(dir: &Path) -> Result<(Self, [u64; 2]), StoreError> {
         let path = dir.join("committed.sequence");
         let failed = |error| StoreError::new(format!("{} cannot be opened: {error}", path.display()));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
         let mut bytes = [0; 16];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
@@ -105,9 +97,8 @@ pub fn boot_id() -> String {
 
 /// Bytes that the file system of the directory has left for this process.
 pub fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
-    let stat = rustix::fs::statvfs(dir).map_err(|error| {
-        StoreError::new(format!("the free space of {} cannot be read: {error}", dir.display()))
-    })?;
+    let stat = rustix::fs::statvfs(dir)
+        .map_err(|error| StoreError::new(format!("the free space of {} cannot be read: {error}", dir.display())))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

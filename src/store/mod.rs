@@ -206,10 +206,8 @@ impl Store {
         });
         let committer = committer::Committer::new(Arc::clone(&shared), sequence, found.generations, found.next_replica);
         let syncing = Arc::clone(&shared);
-        let threads = vec![
-            spawn("ottla-commit", move || committer.run())?,
-            spawn("ottla-sync", move || syncer::run(&syncing))?,
-        ];
+        let threads =
+            vec![spawn("ottla-commit", move || committer.run())?, spawn("ottla-sync", move || syncer::run(&syncing))?];
         Ok((Arc::new(Self { shared, threads: Mutex::new(threads), _lock: lock }), found.recovered))
     }
 
@@ -232,10 +230,7 @@ impl Store {
                 "the log directory {dir} belongs to node {other}, not {node_id}: set node.id={other}, or another log.dirs"
             )));
         }
-        self.put_local(vec![
-            (recover::NODE_ID, node_id.to_string()),
-            (recover::CLUSTER_ID, cluster_id.to_owned()),
-        ])
+        self.put_local(vec![(recover::NODE_ID, node_id.to_string()), (recover::CLUSTER_ID, cluster_id.to_owned())])
     }
 
     /// Notes that the controller knows of this start: only now may the next one believe this boot's id.

@@ -136,14 +136,19 @@ impl Database {
         let mut found = SpanRow { end: span.first, bytes: 0, max_timestamp: Timestamp::NONE, ..*span };
         let mut batches = 0;
         let range = OffsetRange { from: span.first, limit: span.end };
-        let flow = self.visit_span(id, span, range, (READ_AHEAD_MAX, &mut |_, batch| {
-            let Some((end, largest)) = batch_extent(batch) else { return ControlFlow::Break(()) };
-            found.end = end;
-            found.max_timestamp = found.max_timestamp.max(largest);
-            found.bytes += batch.len() as u64;
-            batches += 1;
-            ControlFlow::Continue(())
-        }))?;
+        let flow = self.visit_span(
+            id,
+            span,
+            range,
+            (READ_AHEAD_MAX, &mut |_, batch| {
+                let Some((end, largest)) = batch_extent(batch) else { return ControlFlow::Break(()) };
+                found.end = end;
+                found.max_timestamp = found.max_timestamp.max(largest);
+                found.bytes += batch.len() as u64;
+                batches += 1;
+                ControlFlow::Continue(())
+            }),
+        )?;
         match flow {
             ControlFlow::Continue(()) => Ok((found, batches)),
             ControlFlow::Break(()) => Err(self.corrupt(id, found.end, "has a header that cannot be read")),

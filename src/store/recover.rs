@@ -172,7 +172,10 @@ fn scan(
     rows.seek(from);
     while let Some((key, value)) = rows.item() {
         if row(key, value).is_none() {
-            return Err(StoreError::new(format!("the log directory {} has a row that cannot be read", database.name())));
+            return Err(StoreError::new(format!(
+                "the log directory {} has a row that cannot be read",
+                database.name()
+            )));
         }
         rows.next();
     }

@@ -182,10 +182,7 @@ fn unlink_run(shared: &Shared, run: &RangeInclusive<Generation>) -> Result<bool,
     let database = &shared.database;
     let from = keys::generation_start(*run.start());
     let last = keys::batch(*run.end(), ReplicaId(u64::MAX), Offset(i64::MAX));
-    database
-        .records()
-        .delete_file_in_range(from, last)
-        .map_err(|error| database.failed("dropping files", &error))?;
+    database.records().delete_file_in_range(from, last).map_err(|error| database.failed("dropping files", &error))?;
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(last);
     let mut rows = database.records().raw_iterator_opt(options);

@@ -318,9 +318,7 @@ fn a_deleted_replica_is_gone_and_its_neighbours_are_not() {
     store.delete_replicas(&ids[..1]).unwrap();
     assert!(store.replica(ids[0]).is_none());
     let (listener, heard) = listener();
-    store
-        .append(Append { replica, batch: batch(100, 1, 100), sync: false, extras: None, listener })
-        .unwrap();
+    store.append(Append { replica, batch: batch(100, 1, 100), sync: false, extras: None, listener }).unwrap();
     assert!(heard.recv().unwrap().unwrap_err().to_string().contains("deleted"));
     drop(store);
     let (store, _) = open(dir.path());
@@ -360,7 +358,8 @@ fn room_is_announced_to_those_who_wait_for_it() {
     let replica = Arc::new(Replica::new(ReplicaRow::new(ReplicaId(1), TopicId::ZERO, 0, 0)));
     let push = || {
         let (listener, _heard) = listener();
-        let append = Append { replica: Arc::clone(&replica), batch: batch(0, 1, 900), sync: false, extras: None, listener };
+        let append =
+            Append { replica: Arc::clone(&replica), batch: batch(0, 1, 900), sync: false, extras: None, listener };
         queue.push(Operation::Append(append)).is_ok()
     };
     assert!(queue.has_room() && push() && !queue.has_room());

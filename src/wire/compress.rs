@@ -111,9 +111,7 @@ pub fn decompressor<'a>(codec: Codec, payload: &'a [u8], cap: usize) -> Result<i
 /// A whole payload decompressed.
 pub fn decompress(codec: Codec, payload: &[u8], cap: usize) -> Result<Vec<u8>, RecordsError> {
     let mut out = Vec::new();
-    decompressor(codec, payload, cap)?
-        .read_to_end(&mut out)
-        .map_err(|error| RecordsError::from_io(&error, cap))?;
+    decompressor(codec, payload, cap)?.read_to_end(&mut out).map_err(|error| RecordsError::from_io(&error, cap))?;
     Ok(out)
 }
 
@@ -122,7 +120,8 @@ pub fn compress(records: &[u8], with: Compression) -> Result<Vec<u8>, RecordsErr
     let result = match with.codec {
         Codec::None => Ok(records.to_vec()),
         Codec::Gzip => {
-            let level = u32::try_from(with.level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
+            let level =
+                u32::try_from(with.level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(records).and_then(|()| encoder.finish())
         }
@@ -301,8 +300,7 @@ mod tests {
 
     #[test]
     fn an_lz4_frame_of_dependent_blocks_is_refused_as_kafka_does() {
-        let mut encoder =
-            lz4::EncoderBuilder::new().block_mode(lz4::BlockMode::Linked).build(Vec::new()).unwrap();
+        let mut encoder = lz4::EncoderBuilder::new().block_mode(lz4::BlockMode::Linked).build(Vec::new()).unwrap();
         encoder.write_all(&sample(100_000)).unwrap();
         let payload = encoder.finish().0;
         let refused = Err(RecordsError::Malformed("the LZ4 frame has dependent blocks"));

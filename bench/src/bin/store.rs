@@ -18,9 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use ottla::error::StoreError;
-use ottla::store::{
-    Append, Change, CommitListener, OffsetRange, Replica, ReplicaId, Store, StoreOptions, StoredBatch,
-};
+use ottla::store::{Append, Change, CommitListener, OffsetRange, Replica, ReplicaId, Store, StoreOptions, StoredBatch};
 use ottla::types::{Offset, Timestamp, TopicId};
 
 #[global_allocator]
@@ -280,7 +278,13 @@ impl Writer {
             bytes,
         });
         let listener: Arc<dyn CommitListener> = Arc::clone(listener) as _;
-        self.store.append(Append { replica: Arc::clone(&self.replicas[partition]), batch, sync, extras: None, listener })?;
+        self.store.append(Append {
+            replica: Arc::clone(&self.replicas[partition]),
+            batch,
+            sync,
+            extras: None,
+            listener,
+        })?;
         Ok(())
     }
 
@@ -316,7 +320,8 @@ fn append(dir: &Path, partitions: usize, mib: usize, mib_per_second: usize) -> F
     writer.settle();
     let appended = Instant::now();
     let stalled = store.counters().stalled_ms.load(Ordering::Relaxed);
-    let (rolls, commits) = (store.counters().rolls.load(Ordering::Relaxed), store.counters().commits.load(Ordering::Relaxed));
+    let (rolls, commits) =
+        (store.counters().rolls.load(Ordering::Relaxed), store.counters().commits.load(Ordering::Relaxed));
     store.close();
     let paced = if mib_per_second > 0 { format!(" at {mib_per_second} MiB/s") } else { String::new() };
     cost.print(&format!("store {partitions} partitions{paced}"), mib as f64, appended.elapsed())?;
@@ -546,7 +551,11 @@ fn many(dir: &Path, partitions: usize, generations: usize) -> Fallible {
                 ControlFlow::Continue(())
             })?;
         }
-        println!("{read} batches of {} partitions read one by one: {:.0} ms", ids.len().div_ceil(101), begin.elapsed().as_secs_f64() * 1e3);
+        println!(
+            "{read} batches of {} partitions read one by one: {:.0} ms",
+            ids.len().div_ceil(101),
+            begin.elapsed().as_secs_f64() * 1e3
+        );
         store.close();
     }
     Ok(())
