@@ -277,3 +277,7 @@ fn conclude(response: &mut ProduceResponse, wait: &AckWait, places: &[(usize, us
 fn encode(response: &ProduceResponse, version: i16) -> Frame {
     response.encode(version).into()
 }
+
+#[cfg(test)]
+#[path = "hot_path_tests.rs"]
+mod tests;

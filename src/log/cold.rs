@@ -39,7 +39,7 @@ impl ColdRead {
                 return ControlFlow::Continue(());
             }
             let fits = buffer.len() + batch.len() <= wanted.max_bytes;
-            if end > wanted.limit || !fits && !(wanted.min_one && buffer.is_empty()) {
+            if end > wanted.limit || !(fits || wanted.min_one && buffer.is_empty()) {
                 return ControlFlow::Break(());
             }
             buffer.extend_from_slice(batch);

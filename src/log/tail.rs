@@ -75,7 +75,7 @@ impl Tail {
                 break;
             }
             let fits = bytes + batch.bytes.len() <= wanted.max_bytes;
-            if !fits && !(wanted.min_one && found.is_empty()) {
+            if !(fits || wanted.min_one && found.is_empty()) {
                 break;
             }
             bytes += batch.bytes.len();

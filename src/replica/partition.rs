@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use state::{Effects, State};
-pub use state::{FetchRead, Found, Lookup, ReadAt, Standing};
+pub use state::{FetchRead, Found, Glance, Lookup, ReadAt, Standing};
 
 use super::Acks;
 use super::isr::Membership;
@@ -121,9 +121,9 @@ impl Partition {
         self.with(|state, _| state.log.log_start_offset())
     }
 
-    /// Bytes of the log.
-    pub fn size(&self) -> u64 {
-        self.with(|state, _| state.log.size())
+    /// What metrics say of it.
+    pub fn glance(&self) -> Glance {
+        self.with(|state, _| state.glance())
     }
 
     /// Whether it serves.

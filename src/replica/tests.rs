@@ -355,7 +355,7 @@ async fn a_topic_made_again_is_another_and_starts_empty() {
 #[tokio::test]
 async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
     let dir = TempDir::new().unwrap();
-    let (image, epochs) = {
+    let (image, made) = {
         let mut house = House::open(dir.path(), StoreOptions::default());
         house.create("t", 7, 2);
         house.create("gone", 8, 1);
@@ -408,7 +408,8 @@ async fn a_failed_store_takes_the_partition_offline_and_answers_who_waits() {
     assert_eq!(ack, Err(ErrorCode::KAFKA_STORAGE_ERROR));
     assert_eq!(only(&done(waiting).await).1, ErrorCode::KAFKA_STORAGE_ERROR);
     assert_eq!(partition.append(batch(&["a"]), Acks::All), Err(ErrorCode::KAFKA_STORAGE_ERROR));
-    assert_eq!(house.replicas.counts(), Counts { online: 2, offline: 1 });
+    assert_eq!(partition.standing(), Standing::Offline);
+    assert_eq!(house.partition(1).standing(), Standing::Serving);
 }
 
 #[tokio::test]

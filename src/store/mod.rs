@@ -133,6 +133,8 @@ struct Shared {
     counters: Counters,
     options: StoreOptions,
     dir: PathBuf,
+    /// Let go last: after the database is closed.
+    _lock: DirectoryLock,
 }
 
 /// The threads run.
@@ -181,7 +183,6 @@ impl Shared {
 pub struct Store {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: DirectoryLock,
 }
 
 impl Store {
@@ -203,12 +204,13 @@ impl Store {
             counters: Counters::default(),
             options,
             dir: dir.to_owned(),
+            _lock: lock,
         });
         let committer = committer::Committer::new(Arc::clone(&shared), sequence, found.generations, found.next_replica);
         let syncing = Arc::clone(&shared);
         let threads =
             vec![spawn("ottla-commit", move || committer.run())?, spawn("ottla-sync", move || syncer::run(&syncing))?];
-        Ok((Arc::new(Self { shared, threads: Mutex::new(threads), _lock: lock }), found.recovered))
+        Ok((Arc::new(Self { shared, threads: Mutex::new(threads) }), found.recovered))
     }
 
     /// Who the directory belongs to.
@@ -390,7 +392,9 @@ impl Store {
         self.shared.queue.wake();
         for thread in threads {
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
+            // The last handle may be let go by a listener, on one of the store's own threads: that one ends by itself.
+            let is_this = thread.thread().id() == std::thread::current().id();
+            if !is_this && thread.join().is_err() {
                 tracing::error!(thread = name, "a thread of the store panicked");
             }
             // The committer goes first: it still hands work to the syncer.

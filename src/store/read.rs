@@ -30,6 +30,9 @@ pub struct OffsetRange {
     pub limit: Offset,
 }
 
+/// Takes a batch's base offset and bytes, and says whether to go on.
+pub type BatchVisitor<'a> = &'a mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>;
+
 impl Database {
     /// Walks the batches of a range in order, as long as `visit` says so. `expected_bytes` sizes the read-ahead.
     pub fn visit_batches(
@@ -37,7 +40,7 @@ impl Database {
         id: ReplicaId,
         range: OffsetRange,
         expected_bytes: usize,
-        visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
+        visit: BatchVisitor<'_>,
     ) -> Result<(), StoreError> {
         let mut from = range.from;
         while from < range.limit {
@@ -57,7 +60,7 @@ impl Database {
         id: ReplicaId,
         span: &SpanRow,
         range: OffsetRange,
-        (expected_bytes, visit): (usize, &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>),
+        (expected_bytes, visit): (usize, BatchVisitor<'_>),
     ) -> Result<ControlFlow<()>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::batch(span.generation, id, span.first));

@@ -160,10 +160,13 @@ fn read_generations(database: &Database) -> Result<BTreeMap<Generation, Generati
     Ok(generations)
 }
 
+/// Takes a row's key and value; `None` when they cannot be read.
+type RowReader<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Option<()>;
+
 fn scan(
     database: &Database,
     (from, to): (&[u8], &[u8]),
-    row: &mut dyn FnMut(&[u8], &[u8]) -> Option<()>,
+    row: RowReader<'_>,
 ) -> Result<(), StoreError> {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(to);

@@ -72,11 +72,24 @@ pub fn check_frame(codec: Codec, payload: &[u8]) -> Result<(), RecordsError> {
     let fine = match codec {
         Codec::None => true,
         Codec::Gzip => payload.starts_with(&GZIP_MAGIC) && payload.len() >= 18,
-        Codec::Snappy => payload.starts_with(&XERIAL_MAGIC) || snappy_length(payload).is_ok(),
+        Codec::Snappy if payload.starts_with(&XERIAL_MAGIC) => xerial_blocks_fit(payload),
+        Codec::Snappy => snappy_length(payload).is_ok(),
         Codec::Lz4 => return check_lz4_frame(payload),
         Codec::Zstd => payload.starts_with(&ZSTD_MAGIC),
     };
     if fine { Ok(()) } else { Err(RecordsError::Malformed("the records are no frame of the batch's codec")) }
+}
+
+/// Whether the blocks of xerial's framing fill the payload to its end.
+fn xerial_blocks_fit(payload: &[u8]) -> bool {
+    let Some(mut rest) = payload.get(XERIAL_HEADER_BYTES..) else { return false };
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let Some(next) = usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| behind.get(length..)) else {
+            return false;
+        };
+        rest = next;
+    }
+    rest.is_empty()
 }
 
 /// Kafka reads version 1 of the frame with independent blocks only.

@@ -261,7 +261,10 @@ impl Writer {
     fn send(&mut self, partition: usize, bytes: Bytes, sync: bool) -> Fallible {
         while !self.store.has_room() {
             let (woken, wake) = std::sync::mpsc::sync_channel(1);
-            self.store.when_room(move || woken.send(()).unwrap_or_default());
+            self.store.when_room(move || {
+                // The waiter may have been woken by another way already.
+                let _ = woken.send(());
+            });
             wake.recv()?;
         }
         let base = self.ends[partition];

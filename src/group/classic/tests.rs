@@ -373,7 +373,7 @@ fn a_static_leader_that_comes_back_is_told_to_skip_the_assignment() {
         let join = bench.join(of_static("i1"));
         bench.wait(6_000);
         let old = bench.joined(join).member_id.clone();
-        bench.settle(&[old.clone()]);
+        bench.settle(std::slice::from_ref(&old));
         let back = bench.join(JoinRequest { skips_assignment: skips, ..of_static("i1") });
         bench.write(Ok(()));
         let reply = bench.joined(back).clone();
@@ -390,7 +390,7 @@ fn a_static_member_whose_return_cannot_be_written_is_as_before() {
     let join = bench.join(of_static("i1"));
     bench.wait(6_000);
     let old = bench.joined(join).member_id.clone();
-    bench.settle(&[old.clone()]);
+    bench.settle(std::slice::from_ref(&old));
     let before = bench.group.bytes();
     let back = bench.join(of_static("i1"));
     bench.write(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER));

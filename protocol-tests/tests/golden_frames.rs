@@ -1,6 +1,6 @@
 //! Frames of real clients: kafka-clients 4.3.1 and kcat (librdkafka) talking to Apache Kafka 4.3.1, captured between them.
 //!
-//! Each file of `protocol-tests/golden` has one request and its response in hex. What the clients sent must be read as
+//! Each file of `golden/` has one request and its response in hex. What the clients sent must be read as
 //! they meant it; what Kafka answered must be what we would write for the same content, byte for byte.
 
 use std::fs;
@@ -55,7 +55,7 @@ fn golden(path: &Path) -> Golden {
 }
 
 fn all() -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-tests/golden");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.iter().map(|path| golden(path)).collect()
