@@ -234,7 +234,7 @@ fn check(bench: &mut Bench, model: &mut Model, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn a_log_reads_as_what_was_appended_to_it(steps in prop::collection::vec(step(), 1..60)) {

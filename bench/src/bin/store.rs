@@ -171,16 +171,18 @@ struct Meter {
     committed: AtomicI64,
     last_ns: AtomicU64,
     longest_gap_ns: AtomicU64,
+    latency: parking_lot::Mutex<Histogram<u64>>,
 }
 
 impl Meter {
-    fn new(started: Instant) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(started: Instant) -> Fallible<Arc<Self>> {
+        Ok(Arc::new(Self {
             started,
+            latency: parking_lot::Mutex::new(Histogram::new_with_bounds(1, 60_000_000_000, 3)?),
             committed: AtomicI64::new(0),
             last_ns: AtomicU64::new(0),
             longest_gap_ns: AtomicU64::new(0),
-        })
+        }))
     }
 }
 
@@ -192,7 +194,6 @@ struct Listener {
     acknowledged: Option<Arc<File>>,
     end: AtomicI64,
     sent_ns: parking_lot::Mutex<std::collections::VecDeque<(i64, u64)>>,
-    latency: parking_lot::Mutex<Histogram<u64>>,
 }
 
 impl CommitListener for Listener {
@@ -207,7 +208,7 @@ impl CommitListener for Listener {
             written.expect("an acknowledgement can be noted");
             return;
         }
-        let mut latency = self.latency.lock();
+        let mut latency = self.meter.latency.lock();
         let mut sent = self.sent_ns.lock();
         while let Some(&(offset, at)) = sent.front() {
             if offset >= end.get() {
@@ -240,7 +241,7 @@ struct Writer {
 
 impl Writer {
     fn new(store: &Arc<Store>, ids: &[ReplicaId], acknowledged: Option<Arc<File>>) -> Fallible<Self> {
-        let meter = Meter::new(Instant::now());
+        let meter = Meter::new(Instant::now())?;
         let replicas: Option<Vec<_>> = ids.iter().map(|id| store.replica(*id)).collect();
         let replicas = replicas.ok_or("a replica is missing")?;
         let ends: Vec<i64> = replicas.iter().map(|replica| replica.row().end.get()).collect();
@@ -252,7 +253,6 @@ impl Writer {
                 acknowledged: acknowledged.clone(),
                 end: AtomicI64::new(*end),
                 sent_ns: parking_lot::Mutex::default(),
-                latency: parking_lot::Mutex::new(Histogram::new_with_bounds(1, 60_000_000_000, 3)?),
             }));
         }
         Ok(Self { store: Arc::clone(store), replicas, listeners, ends, meter, sent: 0, timed: false })
@@ -296,14 +296,6 @@ impl Writer {
             std::thread::yield_now();
         }
     }
-
-    fn latency(&self) -> Fallible<Histogram<u64>> {
-        let mut all = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        for listener in &self.listeners {
-            all.add(&*listener.latency.lock())?;
-        }
-        Ok(all)
-    }
 }
 
 fn make(store: &Store, partitions: usize) -> Fallible<Vec<ReplicaId>> {
@@ -339,7 +331,7 @@ fn append(dir: &Path, partitions: usize, mib: usize, mib_per_second: usize) -> F
     let gap = writer.meter.longest_gap_ns.load(Ordering::Relaxed) as f64 / 1e6;
     print!("{:<28} {rolls} rolls, {commits} commits, slowed down {stalled} ms in all, longest silence {gap:.1} ms", "");
     if mib_per_second > 0 {
-        let latency = writer.latency()?;
+        let latency = writer.meter.latency.lock();
         let at = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1e6;
         print!(", commit p50 {:.2} p99 {:.2} p99.99 {:.1} max {:.1} ms", at(0.5), at(0.99), at(0.9999), at(1.0));
     }
@@ -409,10 +401,12 @@ fn read(dir: &Path, partitions: usize, mib: usize) -> Fallible {
 
 fn folder_mib(dir: &Path) -> Fallible<f64> {
     let mut bytes = 0;
-    for entry in std::fs::read_dir(dir.join("store"))? {
-        let metadata = entry?.metadata();
-        // A file may be unlinked between the listing and the look.
-        bytes += metadata.map_or(0, |metadata| metadata.len());
+    for database in ["records", "rows"] {
+        for entry in std::fs::read_dir(dir.join(database))? {
+            let metadata = entry?.metadata();
+            // A file may be unlinked between the listing and the look.
+            bytes += metadata.map_or(0, |metadata| metadata.len());
+        }
     }
     Ok(bytes as f64 / MIB)
 }
