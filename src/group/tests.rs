@@ -171,6 +171,8 @@ async fn members_assignments_and_offsets_survive_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = Node::start(dir.path()).await;
     node.groups.ensure_topic().await.expect("one node is enough");
+    // Offsets of a topic that is not there would be forgotten.
+    node.controller.auto_create_topics(vec!["t".to_owned()]).await.expect("one node is enough");
     let joined = node.join("g", "").await;
     assert_eq!((joined.code, joined.generation, &*joined.member_id), (ErrorCode::NONE, 1, "m"));
     assert_eq!(node.sync("g", 1).await, &b"share"[..]);
