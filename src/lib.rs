@@ -1,4 +1,46 @@
-//! Ottla: a Kafka broker in one binary.
+//! Ottla: a Kafka broker in one binary. This page is the map.
+//!
+//! ```text
+//!  client ── TCP ── server/connection ── api/<one file per API> ── replica/partition ── log ── store (RocksDB)
+//!                                           │            │
+//!                                         group       controller (openraft) ── MetadataImage, published to every room
+//! ```
+//!
+//! A request comes in at [`server`], which knows sockets and nothing else. The table in [`api`] finds its row: key,
+//! versions, handler. A handler works on the rooms below through the [`broker::Broker`] bundle: [`replica`] holds the
+//! partitions and carries the hot path, [`group`] the consumer groups, [`controller`] the metadata. A partition appends to
+//! its [`log`](mod@log); the one committer thread of [`store`] writes what all partitions have queued, in one write.
+//!
+//! Produce crosses eight files and one queue: `server/connection` → `wire/frame` → `api/mod` → `api/produce` → `replica`
+//! (lookup) → `replica/partition` → `log` → `store`, whose commit queue is the one.
+//!
+//! # Rules
+//!
+//! What can be checked is checked, by `tidy.rs` and clippy.
+//!
+//! 1. Imports go down only, along the table in `tidy.rs`. [`log`](mod@log) knows no tokio. Only [`store`] names rocksdb, only
+//!    `controller/raft*.rs` names openraft, only [`env`](mod@env) reads a clock or a source of chance. Types of kafka-protocol
+//!    stop at [`api`] and [`wire`].
+//! 2. Cores take `now` and data, and return effects; a core can be cloned, compared, replayed. Shells carry out what cores
+//!    decide. If a bug needs a socket to reproduce, the logic is in the wrong file.
+//! 3. An API is one file, one row in the table, one module of the protocol tests. What is advertised is what the row says.
+//! 4. A handler always answers, and one bad partition never spoils its neighbours. A refusal is an
+//!    [`error::ErrorCode`] in its place; broken framing ([`error::Disconnect`]) closes that connection; the disk's failure
+//!    ([`error::StoreError`]) answers KAFKA_STORAGE_ERROR and takes the partition offline; our own mistake is an `assert!`.
+//! 5. Leader, ISR and epochs change only by installing a metadata image. Metadata records are outcomes; `apply` folds them
+//!    and decides nothing.
+//! 6. Record bytes are never re-encoded: a consumer gets what the producer sent, but for base offset, leader epoch and, under
+//!    log-append time, the timestamp fields. The one exception is a topic's own `compression.type`.
+//! 7. Everything has a limit, by Kafka's name where Kafka has one. Memory is taken by bytes received, never by a count that
+//!    somebody declared.
+//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path.
+//! 9. No trait with one implementation, no method for tests only, no `unsafe` without its reason.
+//!
+//! # Deliberately absent
+//!
+//! No thread or task per partition, no timer per connection or member, no column family per topic, no channel or queue
+//! without a bound, no tracing span per request.
+
 pub mod api;
 pub mod broker;
 pub mod config;
@@ -11,5 +53,7 @@ pub mod metrics;
 pub mod replica;
 pub mod server;
 pub mod store;
+#[cfg(test)]
+mod tidy;
 pub mod types;
 pub mod wire;

@@ -178,13 +178,18 @@ async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Res
     let server = Server::start(bound, &config, rooms.service(), metrics)?;
     ready.store(true, Ordering::Relaxed);
     // Container tooling waits for these two lines, word for word.
-    println!("[KafkaServer id={}] started, the broker has been unfenced. Transitioning from RECOVERY to RUNNING.", config.node_id);
+    println!(
+        "[KafkaServer id={}] started, the broker has been unfenced. Transitioning from RECOVERY to RUNNING.",
+        config.node_id
+    );
     println!("Kafka Server started");
     stop.wait_for(|asked| *asked).await.map_err(|_| "signals are no longer received".to_owned())?;
     ready.store(false, Ordering::Relaxed);
     server.drain(DRAIN).await;
     rooms.close().await;
-    tokio::task::spawn_blocking(move || store.close()).await.map_err(|error| format!("the store did not close: {error}"))?;
+    tokio::task::spawn_blocking(move || store.close())
+        .await
+        .map_err(|error| format!("the store did not close: {error}"))?;
     tracing::info!("node {} stopped", config.node_id);
     Ok(())
 }

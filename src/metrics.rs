@@ -299,8 +299,14 @@ mod tests {
         metrics.request(0).requested(11);
         metrics.request(0).total_time.record(3);
         let page = metrics.render();
-        assert!(page.contains("kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"11\"} 1"), "{page}");
-        assert!(page.contains("kafka_network_requestmetrics_totaltimems{request=\"Produce\",quantile=\"0.99\"} 3"), "{page}");
+        assert!(
+            page.contains("kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"11\"} 1"),
+            "{page}"
+        );
+        assert!(
+            page.contains("kafka_network_requestmetrics_totaltimems{request=\"Produce\",quantile=\"0.99\"} 3"),
+            "{page}"
+        );
         assert!(page.contains("kafka_network_requestmetrics_totaltimems_count{request=\"Produce\"} 1"), "{page}");
     }
 

@@ -79,7 +79,8 @@ impl Batch {
         }
         let stamp_at = (codec == Codec::None).then(|| {
             let first = &values[0];
-            FIRST_VALUE_SEARCH + records.windows(first.len().min(64)).position(|w| first.starts_with(w)).expect("it is there")
+            FIRST_VALUE_SEARCH
+                + records.windows(first.len().min(64)).position(|w| first.starts_with(w)).expect("it is there")
         });
         let packed = match codec {
             Codec::None => records,

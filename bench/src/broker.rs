@@ -105,7 +105,16 @@ fn kafka_command(workshop: &Workshop, folder: &Path, port: u16) -> Command {
         command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(folder);
         command
     };
-    let format = ["-cp", &workshop.class_path, "kafka.tools.StorageTool", "format", "--standalone", "-t", "5L6g3nShT-eMCtK--X86sw", "-c"];
+    let format = [
+        "-cp",
+        &workshop.class_path,
+        "kafka.tools.StorageTool",
+        "format",
+        "--standalone",
+        "-t",
+        "5L6g3nShT-eMCtK--X86sw",
+        "-c",
+    ];
     let formatted = java(&format).arg(&properties).status().expect("java runs");
     assert!(formatted.success(), "Kafka's storage could not be formatted");
     let mut command = java(&["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-cp", &workshop.class_path, "kafka.Kafka"]);
@@ -116,7 +125,8 @@ fn kafka_command(workshop: &Workshop, folder: &Path, port: u16) -> Command {
 impl Broker {
     /// Starts one in a folder of its own and waits for its first acknowledged record.
     pub fn start(kind: Kind, workshop: &Workshop) -> Self {
-        let folder = tempfile::tempdir_in(std::env::var_os("BENCH_DIR").unwrap_or_else(|| "/var/tmp".into())).expect("a folder");
+        let folder =
+            tempfile::tempdir_in(std::env::var_os("BENCH_DIR").unwrap_or_else(|| "/var/tmp".into())).expect("a folder");
         let port = free_port();
         let mut command = match kind {
             Kind::Kafka => kafka_command(workshop, folder.path(), port),
@@ -140,8 +150,15 @@ impl Broker {
         let begin = Instant::now();
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let device = fs::metadata(folder.path()).ok().map(|m| m.dev());
-        let mut broker =
-            Self { child, kind, address, first_acknowledgement: Duration::ZERO, start_cpu: 0.0, _folder: folder, device };
+        let mut broker = Self {
+            child,
+            kind,
+            address,
+            first_acknowledgement: Duration::ZERO,
+            start_cpu: 0.0,
+            _folder: folder,
+            device,
+        };
         let topic = "first";
         assert!(wire::make_topic(&broker.address, topic, begin + Duration::from_secs(60)), "{kind:?} does not serve");
         let batch = crate::batch::Batch::random(1, 100);

@@ -37,7 +37,9 @@ pub fn round(kind: Kind, workshop: &Workshop, length: Length) -> Vec<Figure> {
     figures.push(("resident idle, MiB", broker.resident() / MIB));
     warm_up(&broker, length);
     produce_and_tail(&broker, length, &mut figures);
-    for (codec, name) in [(Codec::Lz4, "lz4 JSON produce, CPU-s per wire GiB"), (Codec::Zstd, "zstd JSON produce, CPU-s per wire GiB")] {
+    for (codec, name) in
+        [(Codec::Lz4, "lz4 JSON produce, CPU-s per wire GiB"), (Codec::Zstd, "zstd JSON produce, CPU-s per wire GiB")]
+    {
         compressed(&broker, codec, name, length, &mut figures);
     }
     unbatched(&broker, length, &mut figures);
@@ -111,7 +113,8 @@ fn unbatched(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
     let to = topic(broker, "unbatched", 1);
     let batch = Batch::random(1, 100);
     let before = broker.read();
-    let latencies = on_schedule(&to, &batch, Duration::from_micros(200), Duration::from_secs(length.seconds), Instant::now());
+    let latencies =
+        on_schedule(&to, &batch, Duration::from_micros(200), Duration::from_secs(length.seconds), Instant::now());
     let spent = broker.since(before);
     figures.push(("unbatched produce at 5,000/s, CPU µs per request", spent.cpu * 1e6 / latencies.len() as f64));
     figures.push(("the same, p99 of the acknowledgement, µs", latencies.value_at_quantile(0.99) as f64));
@@ -137,6 +140,9 @@ fn paced(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
     tail.wait_for(sent.len() * batch.records as u64);
     let spent = broker.since(before);
     let ages = tail.stop();
-    figures.push(("20,000 records/s in 5 ms batches, CPU µs per record", spent.cpu * 1e6 / (sent.len() * batch.records as u64) as f64));
+    figures.push((
+        "20,000 records/s in 5 ms batches, CPU µs per record",
+        spent.cpu * 1e6 / (sent.len() * batch.records as u64) as f64,
+    ));
     figures.push(("the same, p99 end to end, µs", ages.value_at_quantile(0.99) as f64));
 }

@@ -116,7 +116,11 @@ impl Tail {
     pub fn wait_for(&self, records: u64) {
         let deadline = Instant::now() + Duration::from_secs(120);
         while self.seen.load(Ordering::Relaxed) < records {
-            assert!(Instant::now() < deadline, "the tail consumer saw {} of {records}", self.seen.load(Ordering::Relaxed));
+            assert!(
+                Instant::now() < deadline,
+                "the tail consumer saw {} of {records}",
+                self.seen.load(Ordering::Relaxed)
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -132,7 +136,14 @@ impl Tail {
     }
 }
 
-fn follow(to: &To, partition: i32, from: i64, stopping: &AtomicBool, seen: &AtomicU64, stamps: Option<(usize, Instant)>) -> Histogram<u64> {
+fn follow(
+    to: &To,
+    partition: i32,
+    from: i64,
+    stopping: &AtomicBool,
+    seen: &AtomicU64,
+    stamps: Option<(usize, Instant)>,
+) -> Histogram<u64> {
     let mut ages = Histogram::new(3).expect("three digits");
     let mut stream = wire::connect(&to.address);
     let (mut next, mut answer) = (from, Vec::new());
@@ -154,4 +165,3 @@ fn follow(to: &To, partition: i32, from: i64, stopping: &AtomicBool, seen: &Atom
     }
     ages
 }
-

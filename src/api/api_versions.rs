@@ -129,7 +129,10 @@ mod tests {
             let response = ask(version, Bytes::new());
             assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION.get());
             let range = &response.api_keys[..];
-            assert!(matches!(range, [own] if (own.api_key, own.min_version, own.max_version) == (18, 0, 5)), "{range:?}");
+            assert!(
+                matches!(range, [own] if (own.api_key, own.min_version, own.max_version) == (18, 0, 5)),
+                "{range:?}"
+            );
         }
     }
 

@@ -141,7 +141,11 @@ fn answer(broker: &Arc<Broker>, asked: &Asked, fetched: Fetched) -> Frame {
             TopicKey::Name(name) => (StrBytes::from_string(name.to_string()), TopicId::ZERO),
             TopicKey::Id(id) => (StrBytes::default(), id),
         };
-        let topic = if topic_id == TopicId::ZERO { broker.replicas.topic(&name) } else { broker.replicas.topic_by_id(topic_id) };
+        let topic = if topic_id == TopicId::ZERO {
+            broker.replicas.topic(&name)
+        } else {
+            broker.replicas.topic_by_id(topic_id)
+        };
         let zstd_unknown = asked.version < ZSTD_FROM && topic.as_deref().is_some_and(stores_zstd);
         if let Some(topic) = &topic {
             count(topic, &answers);

@@ -48,7 +48,12 @@ pub fn handle(
     })
 }
 
-fn answer(image: &MetadataImage, listener: &str, request: &FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
+fn answer(
+    image: &MetadataImage,
+    listener: &str,
+    request: &FindCoordinatorRequest,
+    version: i16,
+) -> FindCoordinatorResponse {
     let find = |key: &str| coordinator(image, listener, request.key_type, key);
     if version >= BATCHED {
         let each = request.coordinator_keys.iter().map(|key| of_key(key, find(key))).collect();

@@ -52,7 +52,9 @@ fn check(context: &RequestContext, request: &InitProducerIdRequest) -> Result<()
     match request.transactional_id.as_ref().map(|id| id.as_str()) {
         None => Ok(()),
         Some("") => Err(ErrorCode::INVALID_REQUEST),
-        Some(_) if !(1..=TRANSACTION_MAX_TIMEOUT_MS).contains(&request.transaction_timeout_ms) => Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT),
+        Some(_) if !(1..=TRANSACTION_MAX_TIMEOUT_MS).contains(&request.transaction_timeout_ms) => {
+            Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT)
+        }
         Some(id) => {
             tracing::warn!(
                 transactional_id = id,

@@ -39,7 +39,8 @@ fn list(shard: &Shard, states: &[String], version: i16) -> Vec<ListedGroup> {
             let entry = ListedGroup::default()
                 .with_group_id(wire_text(id).into())
                 .with_protocol_type(group.classic.protocol_type().map(|kind| wire_text(kind)).unwrap_or_default());
-            let entry = if version >= 4 { entry.with_group_state(wire_text(group.classic.state().name())) } else { entry };
+            let entry =
+                if version >= 4 { entry.with_group_state(wire_text(group.classic.state().name())) } else { entry };
             if version >= 5 { entry.with_group_type(wire_text(CLASSIC)) } else { entry }
         })
         .collect()

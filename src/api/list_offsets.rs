@@ -87,7 +87,8 @@ pub fn handle(
 /// Partitions that a request names more than once.
 fn repeated(topics: &[ListOffsetsTopic]) -> HashSet<(&str, i32)> {
     let mut seen = HashSet::new();
-    let names = topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (topic.name.as_str(), p.partition_index)));
+    let names =
+        topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (topic.name.as_str(), p.partition_index)));
     names.filter(|name| !seen.insert(*name)).collect()
 }
 
@@ -154,7 +155,13 @@ fn not_available(version: i16) -> ErrorCode {
     if version >= OFFSET_NOT_AVAILABLE_FROM { ErrorCode::OFFSET_NOT_AVAILABLE } else { ErrorCode::LEADER_NOT_AVAILABLE }
 }
 
-fn answer(index: i32, offset: Offset, time: Timestamp, epoch: LeaderEpoch, version: i16) -> ListOffsetsPartitionResponse {
+fn answer(
+    index: i32,
+    offset: Offset,
+    time: Timestamp,
+    epoch: LeaderEpoch,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
     let epoch = if version >= 4 { epoch } else { LeaderEpoch::UNKNOWN };
     ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
@@ -192,7 +199,8 @@ mod tests {
     #[test]
     fn a_partition_named_twice_is_noticed() {
         let partition = |index| ListOffsetsPartition::default().with_partition_index(index);
-        let name = || kafka_protocol::messages::TopicName::from(kafka_protocol::protocol::StrBytes::from_static_str("t"));
+        let name =
+            || kafka_protocol::messages::TopicName::from(kafka_protocol::protocol::StrBytes::from_static_str("t"));
         let topic = |partitions| ListOffsetsTopic::default().with_name(name()).with_partitions(partitions);
         let topics = [topic(vec![partition(0), partition(1)]), topic(vec![partition(1)])];
         assert_eq!(repeated(&topics), HashSet::from([("t", 1)]));

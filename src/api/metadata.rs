@@ -17,7 +17,7 @@ use super::{Reply, RequestContext};
 use crate::broker::Broker;
 use crate::controller::image::{NodeIds, is_internal};
 use crate::controller::{BrokerRegistration, Controller, MetadataImage, PartitionImage, TopicImage, validate_name};
-use crate::error::ErrorCode;
+use crate::error::{Disconnect, ErrorCode};
 use crate::types::{NodeId, TopicId};
 
 /// What a principal may do to a topic, and to the cluster, where everything is allowed: one bit per `AclOperation`.
@@ -25,6 +25,8 @@ const TOPIC_OPERATIONS: i32 = 3576;
 const CLUSTER_OPERATIONS: i32 = 8096;
 /// "Not asked for", as the schema's default.
 const NO_OPERATIONS: i32 = i32::MIN;
+/// The first version in which a name may be null.
+const NULLABLE_NAMES: i16 = 10;
 /// Versions that can name a topic by its id.
 const WITH_IDS: i16 = 12;
 
@@ -37,6 +39,9 @@ type Refused = BTreeMap<String, ErrorCode>;
 /// Answers Metadata.
 pub fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {
     let view = View { version: context.api_version, listener: context.listener.clone(), me: broker.config.node_id };
+    if view.breaks_the_layout(&request) {
+        return Reply::Close(Disconnect::because("a topic without a name in a version that has only names"));
+    }
     if let Some(refusal) = view.refusal(&request) {
         return Reply::Now(refusal);
     }
@@ -71,6 +76,11 @@ struct View {
 }
 
 impl View {
+    /// The crate reads a null name in every version; before there were ids a name could not be null.
+    fn breaks_the_layout(&self, request: &MetadataRequest) -> bool {
+        self.version < NULLABLE_NAMES && request.topics.iter().flatten().any(|topic| topic.name.is_none())
+    }
+
     fn wants_all(&self, request: &MetadataRequest) -> bool {
         request.topics.as_ref().is_none_or(|topics| self.version == 0 && topics.is_empty())
     }

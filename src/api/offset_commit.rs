@@ -55,8 +55,7 @@ pub fn handle(
         offsets: Vec::new(),
     };
     let rules = Rules { image: &image, by_id: version >= BY_ID, max_note, now, expires_at };
-    let judged: Vec<Judged> =
-        request.topics.into_iter().map(|topic| rules.judge(topic, &mut ask.offsets)).collect();
+    let judged: Vec<Judged> = request.topics.into_iter().map(|topic| rules.judge(topic, &mut ask.offsets)).collect();
     if !judged.iter().any(Judged::concerns_the_group) {
         return Reply::Now(response(judged, Ok(()), version));
     }

@@ -19,13 +19,13 @@ use super::group_words::wire_text;
 use super::{Reply, RequestContext};
 use crate::broker::Broker;
 use crate::controller::MetadataImage;
-use crate::error::ErrorCode;
+use crate::error::{Disconnect, ErrorCode};
 use crate::group::Shard;
 use crate::group::offsets::FetchedOffset;
 use crate::types::TopicId;
 use crate::wire::message::Newer;
 
-/// From this version on the group as a whole has an error code.
+/// From this version on the group as a whole has an error code, and a client can ask for all topics.
 const GROUP_CODE: i16 = 2;
 /// From this version on there are several groups.
 const BATCHED: i16 = 8;
@@ -39,6 +39,9 @@ pub fn handle(
     Newer(request): Newer<OffsetFetchRequest>,
 ) -> Reply<OffsetFetchResponse> {
     let version = context.api_version;
+    if version < GROUP_CODE && request.topics.is_none() {
+        return Reply::Close(Disconnect::because("OffsetFetch 1 cannot ask for all topics"));
+    }
     let groups = if version >= BATCHED { request.groups } else { vec![single(request)] };
     let image = broker.controller.image();
     let looks: Vec<_> = groups
@@ -62,7 +65,12 @@ fn single(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
         .with_topics(request.topics.map(|topics| topics.into_iter().map(topic).collect()))
 }
 
-fn offsets(shard: &Shard, asked: &OffsetFetchRequestGroup, image: &MetadataImage, version: i16) -> OffsetFetchResponseGroup {
+fn offsets(
+    shard: &Shard,
+    asked: &OffsetFetchRequestGroup,
+    image: &MetadataImage,
+    version: i16,
+) -> OffsetFetchResponseGroup {
     let committed = shard.group(&asked.group_id).map(|group| &group.offsets);
     let answer = OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone());
     let Some(topics) = &asked.topics else {

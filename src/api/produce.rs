@@ -243,7 +243,8 @@ fn hint(broker: &Arc<Broker>, context: &RequestContext, response: &mut ProduceRe
 
 /// acks=0: nothing is answered, and a failure closes the connection (KafkaApis.handleProduceRequest).
 fn silent(response: &ProduceResponse) -> Reply<Frame> {
-    let mut partitions = response.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (&topic.name, p)));
+    let mut partitions =
+        response.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (&topic.name, p)));
     match partitions.find(|(_, partition)| partition.error.is_error()) {
         None => Reply::Silent,
         Some((name, partition)) => {
@@ -276,3 +277,7 @@ fn conclude(response: &mut ProduceResponse, wait: &AckWait, places: &[(usize, us
 fn encode(response: &ProduceResponse, version: i16) -> Frame {
     response.encode(version).into()
 }
+
+#[cfg(test)]
+#[path = "hot_path_tests.rs"]
+mod tests;

@@ -1,12 +1,16 @@
-//! What the table and dispatch promise, with a real controller behind them.
+//! What the table and dispatch promise, with a whole broker behind them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use super::*;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::group::Groups;
 use crate::metrics::Metrics;
+use crate::replica::{FetchSessions, ProducerIds, Replicas};
+use crate::store::{Store, StoreOptions};
 
 /// Key, name, least and greatest version of Kafka 4.3.1, greatest of 4.4.0.
 fn kafka() -> BTreeMap<i16, (&'static str, i16, i16, i16)> {
@@ -41,15 +45,24 @@ fn the_rows_ascend_and_carry_their_requests_key() {
     assert!(KEYS.iter().all(|(ours, theirs)| ours == theirs), "{KEYS:?}");
 }
 
+/// A whole broker in a directory of its own, without sockets.
+async fn broker(dir: &Path) -> Arc<Broker> {
+    let config = Arc::new(BrokerConfig { log_dirs: vec![dir.to_path_buf()], ..BrokerConfig::default() });
+    let (store, _) = Store::open(dir, StoreOptions::default()).expect("a store");
+    let controller = Controller::start(&config).await.expect("a controller");
+    let metrics = Metrics::new(TABLE.iter().map(|row| (row.name, row.versions.clone())));
+    let replicas = Replicas::start(&config, &store, &metrics);
+    let groups = Groups::start(&config, &controller, &replicas);
+    let (sessions, producer_ids) = (FetchSessions::new(10), ProducerIds::new(&controller));
+    Arc::new(Broker { config, metrics, controller, replicas, groups, sessions, producer_ids })
+}
+
 /// Dispatches frames, each an API key, a version and what follows the correlation id.
 fn check(frames: &[(i16, i16, &[u8])], mut outcome: impl FnMut(Result<Call, Disconnect>)) {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = Arc::new(BrokerConfig { log_dirs: vec![dir.path().to_path_buf()], ..BrokerConfig::default() });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let controller = Controller::start(&config).await.expect("a controller");
-        let metrics = Metrics::new(TABLE.iter().map(|row| (row.name, row.versions.clone())));
-        let broker = Arc::new(Broker { config, controller, metrics });
+        let broker = broker(dir.path()).await;
         let mut context = RequestContext::of_connection(1, "PLAINTEXT".into(), IpAddr::V4(Ipv4Addr::LOCALHOST));
         for (key, version, rest) in frames {
             let head = [&key.to_be_bytes()[..], &version.to_be_bytes(), &7_i32.to_be_bytes(), rest].concat();

@@ -270,7 +270,9 @@ impl Coordinator {
     }
 
     fn await_oldest(&mut self) {
-        if self.committed.is_none() && let Some(oldest) = self.in_flight.front() {
+        if self.committed.is_none()
+            && let Some(oldest) = self.in_flight.front()
+        {
             let (partition, end) = (self.partition.clone(), oldest.end);
             self.committed = Some(Box::pin(async move { partition.wait_high_watermark(end).await }));
         }

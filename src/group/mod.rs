@@ -30,8 +30,8 @@ use crate::types::{LeaderEpoch, NodeId, TopicId};
 
 use classic::Rules;
 use coordinator::{Coordinator, Event, Settings, Shared, Usage};
-pub use shard::{Ask, CommitRequest, Group, Reply, Shard};
 use shard::Room;
+pub use shard::{Ask, CommitRequest, Group, Reply, Shard};
 
 /// Requests that may wait for one shard. Beyond it clients are told to come again.
 const QUEUE: usize = 8192;
@@ -210,8 +210,7 @@ impl Groups {
         look: F,
     ) -> impl Future<Output = Result<Vec<T>, ErrorCode>> + Send + use<T, F> {
         let shards = self.shards.load();
-        let seen: Vec<_> =
-            shards.iter().flatten().filter_map(|shard| look_into(&shard.events, look.clone())).collect();
+        let seen: Vec<_> = shards.iter().flatten().filter_map(|shard| look_into(&shard.events, look.clone())).collect();
         async move {
             let mut all = Vec::with_capacity(seen.len());
             for seen in seen {
@@ -257,3 +256,6 @@ fn look_into<T: Send + 'static>(
     };
     queue.try_send(Event::Read(Box::new(look))).ok().map(|()| seen)
 }
+
+#[cfg(test)]
+mod tests;

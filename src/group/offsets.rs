@@ -132,7 +132,9 @@ impl Expiry {
         }
         match group.state() {
             State::Empty => Some(Self { empty_since: Some(group.state_changed_at()), subscribed: None }),
-            State::Stable => group.subscribed_topics().map(|topics| Self { empty_since: None, subscribed: Some(topics) }),
+            State::Stable => {
+                group.subscribed_topics().map(|topics| Self { empty_since: None, subscribed: Some(topics) })
+            }
             State::PreparingRebalance | State::CompletingRebalance => None,
         }
     }

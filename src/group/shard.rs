@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::classic::{
-    self, ClassicGroup, Effects, JoinReply, JoinRequest, LeaveIdentity, LeaveResult, Now, Rules, SyncReply, SyncRequest,
-    Then, Waiter,
+    self, ClassicGroup, Effects, JoinReply, JoinRequest, LeaveIdentity, LeaveResult, Now, Rules, SyncReply,
+    SyncRequest, Then, Waiter,
 };
 use super::offsets::Offsets;
 use super::records::{CommittedOffset, Key, Record, Value};
@@ -80,7 +80,9 @@ impl Ask {
             Self::Join(request) => Reply::Join(JoinReply::refused(code, request.member_id.clone())),
             Self::Sync(_) => Reply::Sync(SyncReply::refused(code)),
             // While the coordinator reads its log a member is as good as alive.
-            Self::Heartbeat { .. } if code == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => Reply::Heartbeat(ErrorCode::NONE),
+            Self::Heartbeat { .. } if code == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => {
+                Reply::Heartbeat(ErrorCode::NONE)
+            }
             Self::Heartbeat { .. } => Reply::Heartbeat(code),
             Self::Leave(_) => Reply::Leave(Err(code)),
             Self::Commit(_) => Reply::Commit(Err(code)),
@@ -393,7 +395,12 @@ impl Shard {
     }
 
     /// Lets `event` happen to a group, made if need be, and keeps books: bytes, deadline, what is to be written.
-    fn with_group<T>(&mut self, now: Now, id: &Arc<str>, event: impl FnOnce(&mut ClassicGroup) -> (Effects, T)) -> (Outcome, T) {
+    fn with_group<T>(
+        &mut self,
+        now: Now,
+        id: &Arc<str>,
+        event: impl FnOnce(&mut ClassicGroup) -> (Effects, T),
+    ) -> (Outcome, T) {
         let group = self.group_entry(id, now);
         let before = group.classic.bytes();
         let (effects, result) = event(&mut group.classic);
@@ -409,7 +416,9 @@ impl Shard {
         }
         for write in effects.writes {
             let record = Record { key: Key::Group(id.clone()), value: Value::Group(write.record) };
-            outcome.appends.push(Append { records: vec![record], done: Done::Group { group: id.clone(), then: write.then } });
+            outcome
+                .appends
+                .push(Append { records: vec![record], done: Done::Group { group: id.clone(), then: write.then } });
         }
         let never_lived = group.classic.is_abandoned() && group.classic.generation() == 0 && group.offsets.is_empty();
         self.bytes = self.bytes - before + after;

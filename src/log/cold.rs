@@ -39,7 +39,7 @@ impl ColdRead {
                 return ControlFlow::Continue(());
             }
             let fits = buffer.len() + batch.len() <= wanted.max_bytes;
-            if end > wanted.limit || !fits && !(wanted.min_one && buffer.is_empty()) {
+            if end > wanted.limit || !(fits || wanted.min_one && buffer.is_empty()) {
                 return ControlFlow::Break(());
             }
             buffer.extend_from_slice(batch);
@@ -136,8 +136,7 @@ impl TimestampLookup {
         };
         let batch = batch::StoredBatch::parse(Bytes::copy_from_slice(bytes))
             .ok_or_else(|| unreadable("it is no batch of magic 2".to_owned()))?;
-        let records =
-            batch.records(MAX_DECOMPRESSED_BYTES).map_err(|error| unreadable(error.to_string()))?;
+        let records = batch.records(MAX_DECOMPRESSED_BYTES).map_err(|error| unreadable(error.to_string()))?;
         for record in records {
             let record = record.map_err(|error| unreadable(error.to_string()))?;
             if record.timestamp >= target && record.offset >= self.log_start && record.offset < self.limit {

@@ -22,8 +22,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use self::batch::{BatchHeader, ProducedBatch};
-pub use self::cold::{ColdRead, TimestampLookup, TimestampOffset};
 use self::cold::Target;
+pub use self::cold::{ColdRead, TimestampLookup, TimestampOffset};
 use self::epochs::LeaderEpochs;
 use self::producers::{Admission, Duplicate, ProducerStates};
 use self::segments::{Active, Retention, Summary};
@@ -209,11 +209,8 @@ impl Log {
             batch_timestamp: header.max_timestamp,
         };
         if segments::should_roll(&active, &self.config) {
-            extras.segment = Some(Segment {
-                first: self.next,
-                bytes_before: self.bytes_end,
-                first_timestamp: header.max_timestamp,
-            });
+            extras.segment =
+                Some(Segment { first: self.next, bytes_before: self.bytes_end, first_timestamp: header.max_timestamp });
         }
         let far = self.bytes_end - self.snapshot.bytes_end >= SNAPSHOT_BYTES;
         if self.snapshot.at != self.next && (far || self.snapshot.generation != self.store.generation()) {
@@ -277,9 +274,7 @@ impl Log {
         let wanted = Wanted { from, limit, max_bytes, min_one };
         match self.tail.read(wanted) {
             Some(batches) => Read::Batches(batches),
-            None => {
-                Read::Cold(ColdRead { store: Arc::clone(&self.store), replica: self.replica.id(), wanted })
-            }
+            None => Read::Cold(ColdRead { store: Arc::clone(&self.store), replica: self.replica.id(), wanted }),
         }
     }
 

@@ -122,13 +122,16 @@ fn replay_producers(
     if at < row.end {
         let range = OffsetRange { from: at.max(row.log_start), limit: row.end };
         store.visit_batches(id, range, usize::MAX, &mut |base, batch| {
-            if base >= at && let Some(header) = BatchHeader::parse(batch) {
+            if base >= at
+                && let Some(header) = BatchHeader::parse(batch)
+            {
                 producers.note(&header);
                 replayed += batch.len() as u64;
             }
             ControlFlow::Continue(())
         })?;
     }
-    let mark = SnapshotMark { at, bytes_end: row.bytes_end - replayed.min(row.bytes_end), generation: store.generation() };
+    let mark =
+        SnapshotMark { at, bytes_end: row.bytes_end - replayed.min(row.bytes_end), generation: store.generation() };
     Ok((producers, mark))
 }

@@ -49,9 +49,11 @@ impl Tail {
 
     /// Forgets batches that end beyond an offset.
     pub fn truncate(&mut self, to: Offset) {
-        while self.entries.back().is_some_and(|(base, batch)| {
-            *base >= to || batch.upgrade().is_some_and(|batch| batch.end_offset > to)
-        }) {
+        while self
+            .entries
+            .back()
+            .is_some_and(|(base, batch)| *base >= to || batch.upgrade().is_some_and(|batch| batch.end_offset > to))
+        {
             self.entries.pop_back();
         }
     }
@@ -73,7 +75,7 @@ impl Tail {
                 break;
             }
             let fits = bytes + batch.bytes.len() <= wanted.max_bytes;
-            if !fits && !(wanted.min_one && found.is_empty()) {
+            if !(fits || wanted.min_one && found.is_empty()) {
                 break;
             }
             bytes += batch.bytes.len();
@@ -81,7 +83,6 @@ impl Tail {
         }
         Some(found)
     }
-
 }
 
 #[cfg(test)]

@@ -213,11 +213,8 @@ fn check(bench: &mut Bench, model: &mut Model, step: Step) {
             bench.log().advance_log_start(Offset(model.start)).unwrap();
         }
         Step::Retain { keep } => {
-            let config = TopicConfig {
-                retention_bytes: i64::try_from(keep).unwrap(),
-                segment_bytes: 30_000,
-                ..topic()
-            };
+            let config =
+                TopicConfig { retention_bytes: i64::try_from(keep).unwrap(), segment_bytes: 30_000, ..topic() };
             bench.log().set_config(Arc::new(config));
             let end = bench.log().log_end_offset();
             if let Some(start) = bench.log().delete_expired(Timestamp(0), end).unwrap() {
@@ -237,7 +234,7 @@ fn check(bench: &mut Bench, model: &mut Model, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn a_log_reads_as_what_was_appended_to_it(steps in prop::collection::vec(step(), 1..60)) {
@@ -364,7 +361,11 @@ fn whole_segments_past_their_time_are_deleted_even_the_active_one() {
     assert_eq!(bench.log().delete_expired(Timestamp(1_100), end).unwrap(), None);
     assert_eq!(bench.log().delete_expired(Timestamp(1_101), end).unwrap(), Some(Offset(2)));
     assert_eq!(bench.log().delete_expired(Timestamp(1_599), end).unwrap(), Some(Offset(6)));
-    assert_eq!(bench.log().delete_expired(Timestamp(9_999), Offset(9)).unwrap(), Some(Offset(8)), "not the watermark's");
+    assert_eq!(
+        bench.log().delete_expired(Timestamp(9_999), Offset(9)).unwrap(),
+        Some(Offset(8)),
+        "not the watermark's"
+    );
     assert_eq!(bench.log().delete_expired(Timestamp(9_999), end).unwrap(), Some(Offset(10)));
     assert_eq!(bench.append(batch(1, 10, 2_000), 0, 0).base_offset, Offset(10));
     assert_eq!(bench.log().delete_expired(Timestamp(2_500), Offset(11)).unwrap(), None);

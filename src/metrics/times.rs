@@ -42,7 +42,12 @@ impl Times {
         let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
         let total: u64 = counts.iter().sum();
         quantiles.map(|quantile| {
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "an estimate"
+            )]
             let rank = ((total as f64 * quantile).ceil() as u64).max(1);
             let mut seen = 0;
             let place = counts.iter().position(|count| {

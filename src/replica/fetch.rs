@@ -11,7 +11,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Replicas;
-use super::fetch_session::{Answer, NO_SESSION, NewSession, Session, SessionCache, TopicAnswers, TopicKey, TopicRef, Wanted};
+use super::fetch_session::{
+    Answer, NO_SESSION, NewSession, Session, SessionCache, TopicAnswers, TopicKey, TopicRef, Wanted,
+};
 use super::partition::{FetchRead, Partition, ReadAt, Watcher};
 use super::wait::{DirtyQueue, WatchPlace};
 use crate::env;
@@ -30,8 +32,6 @@ struct LiveSession {
     queue: Arc<DirtyQueue>,
     /// By slot.
     places: Vec<Option<Place>>,
-    /// Room for the queue's slots, used again and again.
-    dirty: Vec<u32>,
 }
 
 /// A partition that a session has found, and where it is registered there.
@@ -126,12 +126,8 @@ impl FetchSessions {
 
     /// A fetch of all it names; `keep` asks for a session.
     pub fn full(self: &Arc<Self>, replicas: &Arc<Replicas>, by_id: bool, keep: bool, limits: Limits) -> Fetching {
-        let live = LiveSession {
-            session: Session::new(by_id),
-            queue: Arc::new(DirtyQueue::default()),
-            places: Vec::new(),
-            dirty: Vec::new(),
-        };
+        let live =
+            LiveSession { session: Session::new(by_id), queue: Arc::new(DirtyQueue::default()), places: Vec::new() };
         let kind = if keep { Kind::New(by_id) } else { Kind::Sessionless };
         self.fetching(replicas, limits, kind, Box::new(live))
     }
@@ -148,7 +144,13 @@ impl FetchSessions {
         Ok(self.fetching(replicas, limits, Kind::Incremental(id), live))
     }
 
-    fn fetching(self: &Arc<Self>, replicas: &Arc<Replicas>, limits: Limits, kind: Kind, live: Box<LiveSession>) -> Fetching {
+    fn fetching(
+        self: &Arc<Self>,
+        replicas: &Arc<Replicas>,
+        limits: Limits,
+        kind: Kind,
+        live: Box<LiveSession>,
+    ) -> Fetching {
         let (sessions, replicas) = (Arc::clone(self), Arc::clone(replicas));
         Fetching { sessions, replicas, limits, kind, live: Some(live), cold: Vec::new() }
     }
@@ -304,8 +306,7 @@ impl Drop for Fetching {
 
 impl LiveSession {
     fn mark_dirty(&mut self) {
-        self.queue.drain(&mut self.dirty);
-        for slot in self.dirty.drain(..) {
+        while let Some(slot) = self.queue.pop() {
             self.session.mark(slot);
         }
     }
@@ -349,4 +350,3 @@ impl Place {
         self.partition.fetch(at, Some(Watcher { queue, slot, place: &mut self.watch }))
     }
 }
-

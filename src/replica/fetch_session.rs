@@ -126,8 +126,8 @@ struct Cached {
 impl Cached {
     /// Notes what the fetcher is being told, and says whether that is news (FetchSession.maybeUpdateResponseData).
     fn tell(&mut self, answer: &Answer) -> bool {
-        let moved = self.sent_high_watermark != answer.high_watermark
-            || self.sent_log_start_offset != answer.log_start_offset;
+        let moved =
+            self.sent_high_watermark != answer.high_watermark || self.sent_log_start_offset != answer.log_start_offset;
         self.sent_high_watermark = answer.high_watermark;
         self.sent_log_start_offset = answer.log_start_offset;
         if answer.error.is_error() {
@@ -351,7 +351,8 @@ impl Session {
             // A slot looked at twice stands twice in the list, and a forgotten one has no answer any more.
             let Some(Some(cached)) = self.slots.get_mut(slot as usize) else { continue };
             let Some(answer) = cached.answer.take() else { continue };
-            let again = answer.cut || answer.error.is_error() || !answer.records.is_empty() || answer.diverging.is_some();
+            let again =
+                answer.cut || answer.error.is_error() || !answer.records.is_empty() || answer.diverging.is_some();
             let news = cached.tell(&answer);
             if full || news {
                 match topics.last_mut() {

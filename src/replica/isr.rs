@@ -142,9 +142,9 @@ impl Isr {
         ends.fold(self.log_end_offset, Offset::min)
     }
 
-    /// The least number of in-sync replicas that acks=all needs, capped by the number of replicas.
-    pub fn min_in_sync(&self) -> usize {
-        self.min_in_sync
+    /// How many replicas there are, how many of them are in sync, and how many must be for acks=all.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.followers.len() + 1, self.committed.len(), self.min_in_sync)
     }
 }
 
@@ -160,7 +160,8 @@ mod tests {
 
     fn isr(replicas: &[i32], isr: &[i32], min_in_sync: i32) -> Isr {
         let (replicas, isr) = (nodes(replicas), nodes(isr));
-        let membership = Membership { node: NodeId(1), replicas: &replicas, isr: &isr, min_in_sync, lag_time_max_ms: LAG };
+        let membership =
+            Membership { node: NodeId(1), replicas: &replicas, isr: &isr, min_in_sync, lag_time_max_ms: LAG };
         Isr::new(&membership, Offset(0), Offset(0))
     }
 

@@ -11,6 +11,7 @@ pub mod isr;
 pub mod partition;
 pub mod producer_ids;
 mod reconcile;
+mod show;
 pub mod wait;
 
 use std::collections::HashMap;
@@ -137,14 +138,16 @@ impl Replicas {
     /// No partitions yet: they come with the first image.
     pub fn start(config: &Arc<BrokerConfig>, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Arc<Self> {
         let replicas = store.replicas().into_iter().map(|row| ((row.topic, row.partition), row.replica)).collect();
-        Arc::new(Self {
+        let started = Arc::new(Self {
             config: Arc::clone(config),
             store: Arc::clone(store),
             metrics: Arc::clone(metrics),
             tables: ArcSwap::default(),
             installed: Mutex::new(Installed { replicas, ..Installed::default() }),
             cold_reads: Arc::new(Semaphore::new(COLD_READS)),
-        })
+        });
+        started.show_in(metrics);
+        started
     }
 
     /// The topic of that name.
@@ -226,7 +229,8 @@ impl Replicas {
     /// What the store has and no topic of the first image: a deletion that a crash cut short.
     fn drop_strays(&self, installed: &mut Installed) {
         let Installed { topics, replicas, .. } = installed;
-        let strays: Vec<ReplicaId> = replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
+        let strays: Vec<ReplicaId> =
+            replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
         if !strays.is_empty() {
             tracing::info!(replicas = strays.len(), "dropping replicas whose topics are gone");
             self.delete(&strays);
@@ -240,7 +244,9 @@ impl Replicas {
         let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
         match self.store.create_replicas(&missing) {
             Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
-            Err(error) => tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline"),
+            Err(error) => {
+                tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline")
+            }
         }
     }
 
@@ -293,21 +299,12 @@ impl Replicas {
         tables.by_id.values().flat_map(|topic| topic.here().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// How many partitions are here, and how many of them do not serve.
-    pub fn counts(&self) -> Counts {
+    /// Partitions that should be here and could not be opened.
+    fn unopened(&self) -> u32 {
         let tables = self.tables.load();
-        let mut counts = Counts::default();
-        for topic in tables.by_id.values() {
-            for hosted in &topic.partitions {
-                match hosted {
-                    Hosted::Elsewhere => {}
-                    Hosted::Offline => counts.offline += 1,
-                    Hosted::Here(partition) if partition.standing() == Standing::Serving => counts.online += 1,
-                    Hosted::Here(_) => counts.offline += 1,
-                }
-            }
-        }
-        counts
+        let unopened =
+            |topic: &Arc<Topic>| topic.partitions.iter().filter(|hosted| matches!(hosted, Hosted::Offline)).count();
+        u32::try_from(tables.by_id.values().map(unopened).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
     /// Walks all partitions every few seconds until the process ends: notes high watermarks and producers, and when it
@@ -372,15 +369,6 @@ impl Due {
         }
         due
     }
-}
-
-/// For metrics: partitions of this node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Those that serve.
-    pub online: usize,
-    /// Those that do not.
-    pub offline: usize,
 }
 
 /// A store that cannot be asked is as good as a failed one.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use state::{FetchRead, Found, Lookup, ReadAt, Standing};
 use state::{Effects, State};
+pub use state::{FetchRead, Found, Glance, Lookup, ReadAt, Standing};
 
 use super::Acks;
 use super::isr::Membership;
@@ -53,7 +53,13 @@ pub struct Watcher<'a> {
 
 impl Partition {
     /// A partition over an open log, as the image describes it.
-    pub fn new(identity: (Arc<str>, TopicId, i32), node: NodeId, log: Log, image: &PartitionImage, min_in_sync: i32) -> Arc<Self> {
+    pub fn new(
+        identity: (Arc<str>, TopicId, i32),
+        node: NodeId,
+        log: Log,
+        image: &PartitionImage,
+        min_in_sync: i32,
+    ) -> Arc<Self> {
         let (topic, topic_id, index) = identity;
         let membership = membership(node, image, min_in_sync);
         let state = State::new(log, &membership, image);
@@ -115,9 +121,9 @@ impl Partition {
         self.with(|state, _| state.log.log_start_offset())
     }
 
-    /// Bytes of the log.
-    pub fn size(&self) -> u64 {
-        self.with(|state, _| state.log.size())
+    /// What metrics say of it.
+    pub fn glance(&self) -> Glance {
+        self.with(|state, _| state.glance())
     }
 
     /// Whether it serves.
@@ -167,7 +173,11 @@ impl Partition {
     }
 
     /// OffsetForLeaderEpoch: the largest epoch not above `requested` and where it ends.
-    pub fn epoch_end_offset(&self, current: LeaderEpoch, requested: LeaderEpoch) -> Result<(LeaderEpoch, Offset), ErrorCode> {
+    pub fn epoch_end_offset(
+        &self,
+        current: LeaderEpoch,
+        requested: LeaderEpoch,
+    ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
         self.with(|state, _| {
             state.check_epoch(current)?;
             state.leading(Acks::Leader)?;

@@ -185,9 +185,13 @@ async fn a_repeated_batch_joins_the_wait_of_the_first() {
     let partition = house.partition(0);
     let idempotent = |sequence| filled(BatchBuilder::new().producer(ProducerId(5), ProducerEpoch(0), sequence), &["a"]);
     let wait = AckWait::new(3);
-    let appends: Vec<_> = [0, 1, 0].into_iter().enumerate().map(|(place, sequence)| {
-        partition.append_and_wait(idempotent(sequence), Acks::All, Some((&wait, place))).unwrap()
-    }).collect();
+    let appends: Vec<_> = [0, 1, 0]
+        .into_iter()
+        .enumerate()
+        .map(|(place, sequence)| {
+            partition.append_and_wait(idempotent(sequence), Acks::All, Some((&wait, place))).unwrap()
+        })
+        .collect();
     assert_eq!(appends.iter().map(|a| a.base_offset.get()).collect::<Vec<_>>(), [0, 1, 0]);
     assert!(appends[2].duplicate && !appends[1].duplicate);
     wait.decided().await;
@@ -351,15 +355,17 @@ async fn a_topic_made_again_is_another_and_starts_empty() {
 #[tokio::test]
 async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
     let dir = TempDir::new().unwrap();
-    let (image, epochs) = {
+    let (image, made) = {
         let mut house = House::open(dir.path(), StoreOptions::default());
         house.create("t", 7, 2);
         house.create("gone", 8, 1);
         append(&house.partition(1), batch(&["a", "b"])).await;
-        house.apply(&[]);
-        (apply(&house.image, 9, &[Record::RemoveTopic(RemoveTopicRecord { id: topic_id(8) })]), house.store.replicas().len())
+        house.replicas.checkpoint(true);
+        house.store.close();
+        let removed = [Record::RemoveTopic(RemoveTopicRecord { id: topic_id(8) })];
+        (apply(&house.image, 9, &removed), house.store.replicas().len())
     };
-    assert_eq!(epochs, 3);
+    assert_eq!(made, 3);
     let house = House::open(dir.path(), StoreOptions::default());
     house.replicas.install(&Arc::new(image));
     assert_eq!(house.store.replicas().len(), 2, "the replica of the topic that is gone");
@@ -401,7 +407,8 @@ async fn a_failed_store_takes_the_partition_offline_and_answers_who_waits() {
     assert_eq!(ack, Err(ErrorCode::KAFKA_STORAGE_ERROR));
     assert_eq!(only(&done(waiting).await).1, ErrorCode::KAFKA_STORAGE_ERROR);
     assert_eq!(partition.append(batch(&["a"]), Acks::All), Err(ErrorCode::KAFKA_STORAGE_ERROR));
-    assert_eq!(house.replicas.counts(), Counts { online: 2, offline: 1 });
+    assert_eq!(partition.standing(), Standing::Offline);
+    assert_eq!(house.partition(1).standing(), Standing::Serving);
 }
 
 #[tokio::test]

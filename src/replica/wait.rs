@@ -1,11 +1,11 @@
 //! Shell. How requests wait for a partition: a produce for its acknowledgement, a fetch for something to read.
 //!
-//! Both are told under no lock but their own, after the partition's lock is released. A produce waits once and is
-//! told once per partition. A fetch stays registered at its partitions over many polls, and each of them puts its slot
-//! into the fetch's queue once, however often it changes, until the fetch has looked.
+//! Both are woken after the partition's lock is released. A produce waits once and is told once per partition. A fetch
+//! stays registered at its partitions over many polls, and each of them puts its slot into the fetch's queue once, however
+//! often it changes, until the fetch has looked.
 //!
-//! Nothing here is unbounded: a queue holds each slot of a session once, give or take a push in flight, and an
-//! acknowledgement has as many places as its request has partitions.
+//! Nothing here is unbounded: a queue holds each slot of a session once, and an acknowledgement has as many places as its
+//! request has partitions.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use crossbeam_queue::SegQueue;
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -104,24 +104,18 @@ impl Future for Decided {
 /// The slots of a fetch's partitions where something happened since it looked.
 #[derive(Debug, Default)]
 pub struct DirtyQueue {
-    slots: Mutex<Vec<u32>>,
+    /// Filled under the partitions' locks, so without a lock of its own.
+    slots: SegQueue<u32>,
     changed: Notify,
 }
 
 impl DirtyQueue {
-    /// Something happened at a partition.
-    pub fn push(&self, slot: u32) {
-        self.slots.lock().push(slot);
-        self.changed.notify_one();
+    /// The next slot to look at.
+    pub fn pop(&self) -> Option<u32> {
+        self.slots.pop()
     }
 
-    /// Takes all slots out, into an empty vector whose room is used again.
-    pub fn drain(&self, into: &mut Vec<u32>) {
-        debug_assert!(into.is_empty());
-        std::mem::swap(&mut *self.slots.lock(), into);
-    }
-
-    /// Waits for a push. One that came since the last wait is not lost; it may have been drained already.
+    /// Waits until something happens. What happened since the last wait is not lost; it may have been looked at.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -145,15 +139,15 @@ pub struct Watches {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WatchPlace(u32);
 
-/// Whom to tell, once the partition's lock is released.
+/// Whom to wake, once the partition's lock is released.
 #[derive(Debug, Default)]
-pub struct Notices(SmallVec<[(Arc<DirtyQueue>, u32); 4]>);
+pub struct Notices(SmallVec<[Arc<DirtyQueue>; 4]>);
 
 impl Notices {
-    /// Tells them. Must not be called under the lock of a partition.
+    /// Wakes them. Must not be called under the lock of a partition.
     pub fn send(self) {
-        for (queue, slot) in self.0 {
-            queue.push(slot);
+        for queue in self.0 {
+            queue.changed.notify_one();
         }
     }
 }
@@ -188,11 +182,13 @@ impl Watches {
         }
     }
 
-    /// Something happened: everyone who does not know it yet is to be told.
+    /// Something happened. Everyone who does not know it yet has it in his queue before the partition's lock is released:
+    /// who has seen a record acknowledged and fetches then finds it. Waking them can wait.
     pub fn touch(&mut self, notices: &mut Notices) {
         for watch in self.places.iter_mut().flatten() {
             if !std::mem::replace(&mut watch.dirty, true) {
-                notices.0.push((Arc::clone(&watch.queue), watch.slot));
+                watch.queue.slots.push(watch.slot);
+                notices.0.push(Arc::clone(&watch.queue));
             }
         }
     }
@@ -205,9 +201,7 @@ mod tests {
     use super::*;
 
     fn drained(queue: &DirtyQueue) -> Vec<u32> {
-        let mut slots = Vec::new();
-        queue.drain(&mut slots);
-        slots
+        std::iter::from_fn(|| queue.pop()).collect()
     }
 
     fn touch(watches: &mut Watches) {
@@ -257,10 +251,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_push_between_two_waits_is_not_lost() {
-        let queue = DirtyQueue::default();
-        queue.push(4);
+    async fn what_happens_between_two_waits_is_not_lost() {
+        let (queue, mut watches) = (Arc::new(DirtyQueue::default()), Watches::default());
+        watches.add(&queue, 4);
+        touch(&mut watches);
         queue.changed().await;
         assert_eq!(drained(&queue), [4]);
+    }
+
+    #[test]
+    fn a_slot_is_in_the_queue_before_anybody_is_woken() {
+        let (queue, mut watches) = (Arc::new(DirtyQueue::default()), Watches::default());
+        watches.add(&queue, 4);
+        let mut notices = Notices::default();
+        watches.touch(&mut notices);
+        assert_eq!(drained(&queue), [4]);
+        notices.send();
     }
 }

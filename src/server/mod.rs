@@ -19,8 +19,8 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,7 +88,12 @@ pub struct Server {
 
 impl Server {
     /// Listens on the bound sockets and serves what comes. Needs the runtime. The error is a sentence for the operator.
-    pub fn start(bound: Vec<Bound>, config: &BrokerConfig, service: Service, metrics: Arc<Metrics>) -> Result<Self, String> {
+    pub fn start(
+        bound: Vec<Bound>,
+        config: &BrokerConfig,
+        service: Service,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
         let shared = Arc::new(Shared {
             service,
             metrics,
@@ -173,10 +178,15 @@ async fn accept(shared: Arc<Shared>, listener: Arc<str>, socket: TcpListener, mu
             metrics.opened.add(1);
             match shared.limits.seat(from).await {
                 Some(seat) => open(&shared, &listener, stream, (from, seat)),
-                None => close(&shared, &listener, from, &Ending {
-                    cause: CloseCause::Limit,
-                    why: "the address has as many connections as max.connections.per.ip allows".into(),
-                }),
+                None => close(
+                    &shared,
+                    &listener,
+                    from,
+                    &Ending {
+                        cause: CloseCause::Limit,
+                        why: "the address has as many connections as max.connections.per.ip allows".into(),
+                    },
+                ),
             }
         }
     };
@@ -217,7 +227,9 @@ fn close(shared: &Shared, listener: &Arc<str>, from: IpAddr, ending: &Ending) {
 
 /// Reminds connections of their deadlines for as long as there is a server or a connection.
 async fn sweep(shared: Weak<Shared>) {
-    let Some(period) = shared.upgrade().map(|shared| (shared.settings.max_idle_ms / 4).clamp(10, SWEEP_MS)) else { return };
+    let Some(period) = shared.upgrade().map(|shared| (shared.settings.max_idle_ms / 4).clamp(10, SWEEP_MS)) else {
+        return;
+    };
     let mut every = tokio::time::interval(Duration::from_millis(period));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -88,7 +88,14 @@ fn serve(mut config: BrokerConfig) -> Running {
             context.correlation_id = header.correlation_id;
             let what = body.first().copied().ok_or(Disconnect::because("an empty body"))?;
             let reply = state.answer(what, body);
-            Ok(Call { row: 0, api_key: 0, api_version: 0, correlation_id: header.correlation_id, flexible: false, reply })
+            Ok(Call {
+                row: 0,
+                api_key: 0,
+                api_version: 0,
+                correlation_id: header.correlation_id,
+                flexible: false,
+                reply,
+            })
         }
     });
     let bound = bind(&mut config).expect("a free port");
@@ -451,7 +458,8 @@ fn a_port_in_use_is_a_sentence_with_the_key_the_address_and_the_reason() {
         let mut taken = config();
         taken.listeners[0].port = running.address.port();
         let sentence = bind(&mut taken).err().expect("the port is taken");
-        let expected = format!("listeners: cannot listen on PLAINTEXT://127.0.0.1:{}: another process", running.address.port());
+        let expected =
+            format!("listeners: cannot listen on PLAINTEXT://127.0.0.1:{}: another process", running.address.port());
         assert!(sentence.starts_with(&expected), "{sentence}");
     });
 }

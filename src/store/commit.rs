@@ -1,37 +1,51 @@
-//! One write to RocksDB while it is being built: record batches and the rows that say they are alive.
+//! One commit while it is being built: record batches, and the rows that say they are alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rocksdb::WriteBatch;
+use rocksdb::{WriteBatch, WriteOptions};
 
-use super::families::{Database, LOCAL, LOG, META};
+use super::families::{Database, LOCAL, META};
 use super::keys::{self, Generation, ReplicaId};
 use super::operation::{Snapshot, StoredBatch};
 use super::recover;
 use super::rows::{GenerationRow, ReplicaRow, SpanRow};
+use crate::error::StoreError;
 use crate::types::{Offset, Timestamp};
 
-/// A write batch that knows our families.
+/// Records and rows to be written, rows first.
 pub struct Commit<'a> {
     database: &'a Database,
-    batch: WriteBatch,
+    records: Option<WriteBatch>,
+    rows: WriteBatch,
 }
 
 impl<'a> Commit<'a> {
-    /// An empty one with room for about `bytes`.
-    pub fn new(database: &'a Database, bytes: usize) -> Self {
-        Self { database, batch: WriteBatch::with_capacity_bytes(bytes) }
+    /// An empty one for rows only.
+    pub fn new(database: &'a Database) -> Self {
+        Self { database, records: None, rows: WriteBatch::new() }
     }
 
-    /// What was built.
-    pub fn into_batch(self) -> WriteBatch {
-        self.batch
+    /// An empty one with room for about `bytes` of records.
+    pub fn with_records(database: &'a Database, bytes: usize) -> Self {
+        Self { database, records: Some(WriteBatch::with_capacity_bytes(bytes)), rows: WriteBatch::new() }
+    }
+
+    /// Writes the rows, then the records: a crash in between leaves rows that recovery corrects, never records that
+    /// nothing speaks of.
+    pub fn write(self, options: &WriteOptions) -> Result<(), StoreError> {
+        if !self.rows.is_empty() {
+            self.database.write_rows(self.rows, options)?;
+        }
+        match self.records {
+            Some(records) => self.database.write_records(records, options),
+            None => Ok(()),
+        }
     }
 
     /// Adds record bytes.
     pub fn put_batch(&mut self, generation: Generation, id: ReplicaId, batch: &StoredBatch) {
-        let key = keys::batch(generation, id, batch.base_offset);
-        self.batch.put_cf(self.database.family(LOG), key, &batch.bytes);
+        let records = self.records.as_mut().expect("a commit with records was made with room for them");
+        records.put(keys::batch(generation, id, batch.base_offset), &batch.bytes);
     }
 
     /// Adds or replaces a span's row.
@@ -64,7 +78,7 @@ impl<'a> Commit<'a> {
 
     /// Sets a fact of this broker.
     pub fn put_local(&mut self, key: &str, value: &str) {
-        self.batch.put_cf(self.database.family(LOCAL), key, value);
+        self.rows.put_cf(self.database.family(LOCAL), key, value);
     }
 
     /// Notes which generation is open.
@@ -74,11 +88,11 @@ impl<'a> Commit<'a> {
 
     /// Deletes a row of `meta`.
     pub fn delete_meta(&mut self, key: &[u8]) {
-        self.batch.delete_cf(self.database.family(META), key);
+        self.rows.delete_cf(self.database.family(META), key);
     }
 
     fn put_meta(&mut self, key: &[u8], value: &[u8]) {
-        self.batch.put_cf(self.database.family(META), key, value);
+        self.rows.put_cf(self.database.family(META), key, value);
     }
 }
 
@@ -102,7 +116,7 @@ impl Generations {
         let row = self.rows.entry(span.generation).or_default();
         row.spans += 1;
         row.bytes_alive += span.bytes;
-        row.bytes += span.bytes;
+        row.bytes = row.bytes.max(row.bytes_alive);
         self.changed.insert(span.generation);
     }
 
@@ -141,6 +155,16 @@ impl Generations {
     pub fn dead(&self) -> Vec<Generation> {
         let closed = self.rows.range(..self.open);
         closed.filter(|(_, row)| row.spans == 0).map(|(generation, _)| *generation).collect()
+    }
+
+    /// Counts generations from `from` on anew, the newest being `open`: recovery adds their spans again.
+    pub fn recount(&mut self, from: Generation, open: Generation) {
+        self.open = open;
+        for generation in from..=open {
+            let row = self.rows.entry(generation).or_default();
+            *row = GenerationRow { bytes: row.bytes, ..GenerationRow::default() };
+            self.changed.insert(generation);
+        }
     }
 
     /// Ends the open generation and opens the next.

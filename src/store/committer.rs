@@ -24,8 +24,8 @@ use crate::error::StoreError;
 
 /// Bytes of one write at most, but for a last batch that is larger.
 const COMMIT_BYTES: usize = 512 << 10;
-/// Bytes of a write batch beside each record batch: key, lengths, its share of the rows.
-const ROW_BYTES: usize = 64;
+/// Bytes of a write and a memtable beside each record batch: key, lengths, the list's node.
+const ROW_BYTES: usize = 48;
 /// The longest single delay while the flushes are late but the open generation has room.
 const PACE_MAX: Duration = Duration::from_millis(8);
 /// How often a committer that must wait for a flush looks again.
@@ -105,7 +105,9 @@ impl Committer {
                 // What was pushed before the stop was asked for is in the queue by now.
                 how => {
                     while self.drain() {}
-                    if how == CLOSE && let Err(error) = self.close() {
+                    if how == CLOSE
+                        && let Err(error) = self.close()
+                    {
                         tracing::error!(%error, "the store was not closed cleanly");
                     }
                     assert!(how == CLOSE || how == ABANDON, "a store ends in one of two ways");
@@ -160,7 +162,7 @@ impl Committer {
         let counters = &shared.counters;
         counters.batches.fetch_add(self.appends.len() as u64, Ordering::Relaxed);
         counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        let mut commit = Commit::new(&shared.database, bytes + 4 * ROW_BYTES);
+        let mut commit = Commit::with_records(&shared.database, bytes);
         let mut appends = std::mem::take(&mut self.appends);
         for append in appends.drain(..) {
             self.add(append, &mut commit);
@@ -242,13 +244,9 @@ impl Committer {
 
     /// Writes, and notes how far.
     pub(super) fn write(&mut self, commit: Commit<'_>) -> Result<(), StoreError> {
-        let database = &self.shared.database;
-        database
-            .db()
-            .write_opt(commit.into_batch(), &self.plain)
-            .map_err(|error| database.failed("a write", &error))?;
+        commit.write(&self.plain)?;
         self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.sequence.note(database.db().latest_sequence_number())
+        self.sequence.note(self.shared.database.sequences())
     }
 
     /// Tells everyone whose log grew, each once; those that wait for a sync, and those behind them, a little later.
@@ -297,7 +295,7 @@ impl Committer {
     /// Closes the open spans and the generation, and switches the memtables.
     pub(super) fn roll(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let mut commit = Commit::new(&shared.database, 256 * self.open.len() + 256);
+        let mut commit = Commit::new(&shared.database);
         for replica in std::mem::take(&mut self.open) {
             replica.with_state(|state| {
                 if let Some(span) = state.close() {
@@ -314,7 +312,8 @@ impl Committer {
         self.generation_bytes = 0;
         shared.generation.store(self.generations.open, Ordering::Relaxed);
         shared.counters.rolls.fetch_add(1, Ordering::Relaxed);
-        shared.database.flush(false)?;
+        shared.database.flush_records(false)?;
+        shared.syncer.sync_rows();
         self.unlink_dead();
         Ok(())
     }
@@ -340,12 +339,12 @@ impl Committer {
         self.shared.check_online()?;
         self.roll_now()?;
         let shared = Arc::clone(&self.shared);
-        let mut commit = Commit::new(&shared.database, 64);
+        let mut commit = Commit::new(&shared.database);
         commit.put_local(recover::STOPPED, recover::CLEAN);
         self.write(commit)?;
-        let database = &shared.database;
-        database.flush(true)?;
-        database.db().flush_wal(true).map_err(|error| database.failed("a sync of the write-ahead log", &error))
+        shared.database.flush_records(true)?;
+        shared.database.flush_rows()?;
+        shared.database.sync()
     }
 }
 

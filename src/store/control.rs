@@ -9,7 +9,6 @@ use super::commit::Commit;
 use super::committer::Committer;
 use super::keys::{self, ReplicaId};
 use super::operation::{Change, Operation, Snapshot};
-use super::read::OffsetRange;
 use super::replica::Replica;
 use super::rows::{ReplicaRow, Segment, SpanRow};
 use super::{recover, reply};
@@ -52,7 +51,7 @@ impl Committer {
             }
             Operation::Forget(generations) => {
                 let shared = Arc::clone(&self.shared);
-                let mut commit = Commit::new(&shared.database, 32 * generations.len());
+                let mut commit = Commit::new(&shared.database);
                 for generation in generations {
                     self.generations.forget(generation, &mut commit);
                 }
@@ -74,7 +73,7 @@ impl Committer {
 
     fn put_local(&mut self, rows: &[(&'static str, String)]) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let mut commit = Commit::new(&shared.database, 256);
+        let mut commit = Commit::new(&shared.database);
         for (key, value) in rows {
             commit.put_local(key, value);
         }
@@ -83,7 +82,7 @@ impl Committer {
 
     fn create(&mut self, partitions: &[(TopicId, i32)]) -> Result<Vec<ReplicaRow>, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let mut commit = Commit::new(&shared.database, 192 * partitions.len() + 64);
+        let mut commit = Commit::new(&shared.database);
         let mut rows = Vec::with_capacity(partitions.len());
         for &(topic, partition) in partitions {
             let row = ReplicaRow::new(ReplicaId(self.next_replica), topic, partition, self.generations.open);
@@ -102,8 +101,8 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let replica = shared.replicas.write().remove(&id);
         let Some(replica) = replica else { return Ok(()) };
-        let mut commit = Commit::new(&shared.database, 1024);
-        let open = replica.with_state(|state| {
+        let mut commit = Commit::new(&shared.database);
+        replica.with_state(|state| {
             state.deleted = true;
             state.close()
         });
@@ -112,8 +111,8 @@ impl Committer {
             spans.push(*span);
             ControlFlow::Continue(())
         })?;
-        // The open span was never counted: its row goes, and the roll counts the generation's bytes.
-        for span in spans.iter().filter(|span| !is_open_span(span, open.as_ref())) {
+        // An open span was never counted: its row goes, and the roll counts the generation's bytes.
+        for span in spans.iter().filter(|span| !span.is_open()) {
             self.generations.remove(span);
         }
         for (from, to) in keys::belongings(id) {
@@ -134,7 +133,7 @@ impl Committer {
             Change::LogStart { to, snapshot } => self.move_log_start(replica, to, snapshot.as_ref()),
             Change::Checkpoint { high_watermark, snapshot } => {
                 let shared = Arc::clone(&self.shared);
-                let mut commit = Commit::new(&shared.database, 512);
+                let mut commit = Commit::new(&shared.database);
                 replica.with_state(|state| {
                     state.row.high_watermark = high_watermark;
                     if let Some(snapshot) = &snapshot {
@@ -156,7 +155,7 @@ impl Committer {
     ) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let id = replica.id();
-        let mut commit = Commit::new(&shared.database, 1024);
+        let mut commit = Commit::new(&shared.database);
         // An open span that ends below the new start dies with the others: it is closed first, so that it is counted.
         let closed = replica.with_state(|state| match state.open {
             Some(open) if open.row.end <= to => state.close(),
@@ -210,7 +209,7 @@ impl Committer {
         }
         let shared = Arc::clone(&self.shared);
         let (database, id) = (&shared.database, replica.id());
-        let mut commit = Commit::new(database, 1024);
+        let mut commit = Commit::new(database);
         let mut spans = Vec::new();
         let from = database.span_at(id, to)?.map_or(to, |span| span.first);
         database.visit_spans(id, from, &mut |span| {
@@ -227,7 +226,9 @@ impl Committer {
                 commit.put_span(id, &cut);
             }
         }
-        for key in database.keys_between(&keys::timestamp(id, to.plus(1)), &keys::timestamp(ReplicaId(id.0 + 1), Offset::ZERO))? {
+        for key in database
+            .keys_between(&keys::timestamp(id, to.plus(1)), &keys::timestamp(ReplicaId(id.0 + 1), Offset::ZERO))?
+        {
             commit.delete_meta(&key);
         }
         let last = self.last_before(replica, to)?;
@@ -253,6 +254,8 @@ impl Committer {
         });
         self.generations.write(&mut commit);
         self.write(commit)?;
+        // What was cut away must not come back with the next start, whatever stops this one.
+        shared.database.sync_rows()?;
         self.unlink_dead();
         Ok(())
     }
@@ -268,21 +271,9 @@ impl Committer {
 
     /// What remains of a closed span below an offset.
     fn cut(&self, id: ReplicaId, span: &SpanRow, to: Offset) -> Result<SpanRow, StoreError> {
-        let (mut bytes, mut largest) = (0, Timestamp::NONE);
-        let range = OffsetRange { from: span.first, limit: to };
-        self.shared.database.visit_batches(id, range, 1 << 20, &mut |_, batch| {
-            bytes += batch.len() as u64;
-            if let Some((_, timestamp)) = super::rows::batch_extent(batch) {
-                largest = largest.max(timestamp);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(SpanRow { end: to, bytes, max_timestamp: largest, ..*span })
+        let (found, _) = self.shared.database.recount(id, &SpanRow { end: to, ..*span })?;
+        Ok(SpanRow { end: to, ..found })
     }
-}
-
-fn is_open_span(span: &SpanRow, open: Option<&SpanRow>) -> bool {
-    open.is_some_and(|open| open.first == span.first)
 }
 
 /// Tells whoever waits for an operation that it will not be done.

@@ -1,6 +1,6 @@
 //! The directory around the database: who may use it, whether a recovery reached the end, which boot it is, how full.
 //!
-//! The sequence file holds RocksDB's sequence number of the last commit. It is overwritten in place without a sync:
+//! The sequence file holds RocksDB's sequence numbers of the last commit. It is overwritten in place without a sync:
 //! after the death of the process the page cache still has it, so a recovery that ends below it has lost something.
 
 use std::fs::{File, OpenOptions};
@@ -20,21 +20,18 @@ pub struct DirectoryLock {
 impl DirectoryLock {
     /// Makes the directory if it is missing and takes its lock.
     pub fn take(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|error| {
-            StoreError::new(format!("the log directory {} cannot be made: {error}", dir.display()))
-        })?;
+        std::fs::create_dir_all(dir)
+            .map_err(|error| StoreError::new(format!("the log directory {} cannot be made: {error}", dir.display())))?;
         let path = dir.join(".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| {
             StoreError::new(format!("the log directory {} cannot be written: {error}", dir.display()))
         })?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
-            Err(error) if std::io::Error::from(error).kind() == ErrorKind::WouldBlock => {
-                Err(StoreError::new(format!(
-                    "the log directory {} is in use by another process: stop it, or set another log.dirs",
-                    dir.display()
-                )))
-            }
+            Err(error) if std::io::Error::from(error).kind() == ErrorKind::WouldBlock => Err(StoreError::new(format!(
+                "the log directory {} is in use by another process: stop it, or set another log.dirs",
+                dir.display()
+            ))),
             Err(error) => {
                 Err(StoreError::new(format!("the log directory {} cannot be locked: {error}", dir.display())))
             }
@@ -48,30 +45,29 @@ pub struct SequenceFile {
 }
 
 impl SequenceFile {
-    /// Opens or makes the file; gives the sequence number that it holds, zero when it is new.
-    pub fn open(dir: &Path) -> Result<(Self, u64), StoreError> {
+    /// Opens or makes the file; gives the sequence numbers that it holds, zeros when it is new.
+    pub fn open(dir: &Path) -> Result<(Self, [u64; 2]), StoreError> {
         let path = dir.join("committed.sequence");
         let failed = |error| StoreError::new(format!("{} cannot be opened: {error}", path.display()));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
-        let mut bytes = [0; 8];
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
+        let mut bytes = [0; 16];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => bytes = [0; 8],
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => bytes = [0; 16],
             Err(error) => return Err(failed(error)),
         }
-        Ok((Self { file }, u64::from_le_bytes(bytes)))
+        let number = u128::from_le_bytes(bytes);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        let halves = [number as u64, (number >> 64) as u64];
+        Ok((Self { file }, halves))
     }
 
-    /// Notes the sequence number of a commit.
-    pub fn note(&self, sequence: u64) -> Result<(), StoreError> {
+    /// Notes the sequence numbers of a commit.
+    pub fn note(&self, [records, rows]: [u64; 2]) -> Result<(), StoreError> {
+        let number = u128::from(records) | u128::from(rows) << 64;
         self.file
-            .write_all_at(&sequence.to_le_bytes(), 0)
+            .write_all_at(&number.to_le_bytes(), 0)
             .map_err(|error| StoreError::new(format!("noting the commit's sequence number failed: {error}")))
     }
 }
@@ -101,9 +97,8 @@ pub fn boot_id() -> String {
 
 /// Bytes that the file system of the directory has left for this process.
 pub fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
-    let stat = rustix::fs::statvfs(dir).map_err(|error| {
-        StoreError::new(format!("the free space of {} cannot be read: {error}", dir.display()))
-    })?;
+    let stat = rustix::fs::statvfs(dir)
+        .map_err(|error| StoreError::new(format!("the free space of {} cannot be read: {error}", dir.display())))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -125,10 +120,10 @@ mod tests {
     fn the_sequence_file_keeps_the_last_number() {
         let dir = tempfile::tempdir().unwrap();
         let (file, before) = SequenceFile::open(dir.path()).unwrap();
-        assert_eq!(before, 0);
-        file.note(7).unwrap();
-        file.note(9).unwrap();
+        assert_eq!(before, [0, 0]);
+        file.note([7, 1]).unwrap();
+        file.note([9, u64::MAX]).unwrap();
         drop(file);
-        assert_eq!(SequenceFile::open(dir.path()).unwrap().1, 9);
+        assert_eq!(SequenceFile::open(dir.path()).unwrap().1, [9, u64::MAX]);
     }
 }

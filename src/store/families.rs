@@ -1,22 +1,27 @@
 //! Opens RocksDB as a commit log: its options and its column families, each with its reason.
 //!
-//! The plan holds as long as a memtable never fills before its generation does and every family is flushed at each
-//! roll: then flushed files are disjoint, compaction only renames them, and write-ahead logs are recycled. Not used,
-//! because it was measured and lost: BlobDB, blob direct write (loses acknowledged data on kill -9), universal and
-//! FIFO compaction, a family or DB per partition, a block cache, several writers, pipelined or unordered writes.
+//! Two databases in one directory. `records` holds the record batches and nothing else, in one column family: RocksDB
+//! syncs closed write-ahead logs before every flush of a database with several families, which doubled the bytes that
+//! reach the disk. `rows` holds `meta`, `compacted` and `local`, small and with a write-ahead log of its own. Rows are
+//! written before the records that they speak of, so after a crash the rows may be ahead by one commit, never behind;
+//! recovery counts again what the open generation really holds.
+//!
+//! The plan holds as long as a memtable of `records` never fills before its generation does: then flushed files are
+//! disjoint, compaction only renames them, and write-ahead logs are recycled. Not used, because it was measured and
+//! lost: BlobDB, blob direct write (loses acknowledged data on kill -9), universal and FIFO compaction, a family or DB
+//! per partition, a block cache, several writers, pipelined or unordered writes.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, LogLevel, Options,
-    properties,
+    WriteBatch, WriteOptions, properties,
 };
 
 use super::StoreOptions;
 use crate::error::StoreError;
 
-/// Record batches as they will be served, generation-major. Append only.
-pub const LOG: &str = "log";
 /// What is alive: replicas, spans, timestamps, producer snapshots.
 pub const META: &str = "meta";
 /// Batches that the cleaner wrote.
@@ -24,37 +29,49 @@ pub const COMPACTED: &str = "compacted";
 /// Facts of this broker and directory.
 pub const LOCAL: &str = "local";
 
-const FAMILIES: [&str; 4] = [LOG, META, COMPACTED, LOCAL];
-
 /// Unflushed generations that may wait while the open one fills: with it, at most three memtables.
 const UNFLUSHED_MAX: u64 = 2;
+/// Rows are few: a memtable of them is small.
+const ROWS_MEMTABLE: usize = 8 << 20;
 
-/// The database and where it is.
+/// The databases and where they are.
 pub struct Database {
-    db: DB,
+    records: DB,
+    rows: DB,
+    /// Rows were written since the last sync of them.
+    rows_unsynced: AtomicBool,
     /// For sentences.
     name: String,
 }
 
 impl Database {
-    /// Opens or makes the database in `dir`.
+    /// Opens or makes the databases in `dir`.
     pub fn open(dir: &Path, options: &StoreOptions, direct_io: bool) -> Result<Self, StoreError> {
         let name = dir.display().to_string();
+        let failed =
+            |error: rocksdb::Error| StoreError::new(format!("the log directory {name} cannot be opened: {error}"));
         let families =
-            FAMILIES.map(|family| ColumnFamilyDescriptor::new(family, family_options(family, options)));
-        let db = DB::open_cf_descriptors(&database_options(options, direct_io), dir, families)
-            .map_err(|error| StoreError::new(format!("the log directory {name} cannot be opened: {error}")))?;
-        Ok(Self { db, name })
+            [META, COMPACTED, LOCAL].map(|family| ColumnFamilyDescriptor::new(family, row_options(ROWS_MEMTABLE)));
+        let rows = DB::open_cf_descriptors(&row_database_options(), dir.join("rows"), families).map_err(failed)?;
+        let mut record_options = record_options(options.memtable_bytes());
+        record_options.set_use_direct_io_for_flush_and_compaction(direct_io);
+        let records = DB::open(&record_options, dir.join("records")).map_err(failed)?;
+        Ok(Self { records, rows, rows_unsynced: AtomicBool::new(true), name })
     }
 
-    /// RocksDB itself.
-    pub fn db(&self) -> &DB {
-        &self.db
+    /// Record batches as they will be served, generation-major. Append only.
+    pub fn records(&self) -> &DB {
+        &self.records
     }
 
-    /// The handle of a family.
+    /// The rows of all families but the records.
+    pub fn rows(&self) -> &DB {
+        &self.rows
+    }
+
+    /// The handle of a family of rows.
     pub fn family(&self, family: &str) -> &ColumnFamily {
-        self.db.cf_handle(family).expect("every family was opened with the database")
+        self.rows.cf_handle(family).expect("every family was opened with the database")
     }
 
     /// The directory, for sentences.
@@ -67,50 +84,73 @@ impl Database {
         StoreError::new(format!("{action} in the log directory {} failed: {error}", self.name))
     }
 
-    /// The value of a key.
+    /// The value of a row.
     pub fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.family(family), key).map_err(|error| self.failed("a read", &error))
+        self.rows.get_cf(self.family(family), key).map_err(|error| self.failed("a read", &error))
     }
 
-    /// True when another switch of the memtables would not wait for a flush.
-    pub fn may_roll(&self) -> Result<bool, StoreError> {
-        for family in [LOG, META] {
-            let waiting = self
-                .db
-                .property_int_value_cf(self.family(family), properties::NUM_IMMUTABLE_MEM_TABLE)
-                .map_err(|error| self.failed("reading a property", &error))?;
-            if waiting.unwrap_or(0) >= UNFLUSHED_MAX {
-                return Ok(false);
-            }
+    /// Writes rows.
+    pub fn write_rows(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), StoreError> {
+        self.rows_unsynced.store(true, Ordering::Relaxed);
+        self.rows.write_opt(batch, options).map_err(|error| self.failed("a write", &error))
+    }
+
+    /// Writes records. The rows that they need were written before.
+    pub fn write_records(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), StoreError> {
+        self.records.write_opt(batch, options).map_err(|error| self.failed("a write", &error))
+    }
+
+    /// Syncs the rows' write-ahead log, if there is news in it.
+    pub fn sync_rows(&self) -> Result<(), StoreError> {
+        if !self.rows_unsynced.swap(false, Ordering::AcqRel) {
+            return Ok(());
         }
-        Ok(true)
+        self.rows.flush_wal(true).map_err(|error| self.failed("a sync of the write-ahead log", &error))
     }
 
-    /// Switches the memtables of all families, so that no idle one pins a write-ahead log, and starts their flushes.
-    pub fn flush(&self, wait: bool) -> Result<(), StoreError> {
+    /// Syncs both write-ahead logs, in the order in which they are written.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.sync_rows()?;
+        self.records.flush_wal(true).map_err(|error| self.failed("a sync of the write-ahead log", &error))
+    }
+
+    /// How far both have got: the sequence numbers of the last writes to records and rows.
+    pub fn sequences(&self) -> [u64; 2] {
+        [self.records.latest_sequence_number(), self.rows.latest_sequence_number()]
+    }
+
+    /// True when another switch of the records' memtable would not wait for a flush.
+    pub fn may_roll(&self) -> Result<bool, StoreError> {
+        let waiting = self
+            .records
+            .property_int_value(properties::NUM_IMMUTABLE_MEM_TABLE)
+            .map_err(|error| self.failed("reading a property", &error))?;
+        Ok(waiting.unwrap_or(0) < UNFLUSHED_MAX)
+    }
+
+    /// Switches the memtable of the records and starts its flush.
+    pub fn flush_records(&self, wait: bool) -> Result<(), StoreError> {
         let mut options = FlushOptions::default();
         options.set_wait(wait);
-        for family in FAMILIES {
-            self.db
-                .flush_cf_opt(self.family(family), &options)
-                .map_err(|error| self.failed("a flush", &error))?;
+        self.records.flush_opt(&options).map_err(|error| self.failed("a flush", &error))
+    }
+
+    /// Flushes the rows and waits for it: the next start has nothing to replay.
+    pub fn flush_rows(&self) -> Result<(), StoreError> {
+        for family in [META, COMPACTED, LOCAL] {
+            self.rows.flush_cf(self.family(family)).map_err(|error| self.failed("a flush", &error))?;
         }
         Ok(())
     }
 }
 
-fn database_options(options: &StoreOptions, direct_io: bool) -> Options {
+/// What both databases have in common.
+fn common_options() -> Options {
     let mut db = Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
     // One flush and one (renaming) compaction.
     db.set_max_background_jobs(2);
-    // Recycled logs overwrite pages that exist: 13-15 % of the CPU of an append.
-    db.set_recycle_log_file_num(4);
-    // Flushed data does not pass through the page cache, which the write-ahead log needs: 23-30 % of the CPU.
-    db.set_use_direct_io_for_flush_and_compaction(direct_io);
-    // A roll switches them all long before; this only bounds what a bug could pin.
-    db.set_max_total_wal_size(8 * options.memtable_bytes() as u64);
     db.set_max_open_files(1000);
     // One writer thread: nothing to gain from the concurrent path's atomics.
     db.set_allow_concurrent_memtable_write(false);
@@ -122,33 +162,50 @@ fn database_options(options: &StoreOptions, direct_io: bool) -> Options {
     db.set_keep_log_file_num(4);
     db.set_max_log_file_size(4 << 20);
     db.set_manifest_preallocation_size(256 << 10);
+    // Clients compress.
+    db.set_compression_type(DBCompressionType::None);
+    db.set_max_write_buffer_number(3);
+    db.set_level_compaction_dynamic_level_bytes(false);
     db
 }
 
-fn family_options(family: &str, options: &StoreOptions) -> Options {
-    let mut cf = Options::default();
-    // Clients compress.
-    cf.set_compression_type(DBCompressionType::None);
-    cf.set_write_buffer_size(options.memtable_bytes());
-    cf.set_max_write_buffer_number(3);
-    cf.set_level_compaction_dynamic_level_bytes(false);
+fn record_options(memtable_bytes: usize) -> Options {
+    let mut db = common_options();
+    // Recycled logs overwrite pages that exist: 13-15 % of the CPU of an append.
+    db.set_recycle_log_file_num(4);
+    db.set_write_buffer_size(memtable_bytes);
+    // Files leave level 0 by renaming (deleting files in a range does not look there) and never leave level 1.
+    db.set_level_zero_file_num_compaction_trigger(2);
+    db.set_level_zero_slowdown_writes_trigger(64);
+    db.set_level_zero_stop_writes_trigger(128);
+    db.set_max_bytes_for_level_base(1 << 50);
+    db.set_target_file_size_base(4 * memtable_bytes as u64);
+    db.set_soft_pending_compaction_bytes_limit(0);
+    db.set_hard_pending_compaction_bytes_limit(0);
+    // A log scan has no reuse; large blocks make it cheap.
     let mut table = BlockBasedOptions::default();
     table.disable_cache();
-    if family == LOG {
-        // A log scan has no reuse; large blocks make it cheap.
-        table.set_block_size(64 << 10);
-        // Files leave level 0 by renaming (deleting files in a range does not look there) and never leave level 1.
-        cf.set_level_zero_file_num_compaction_trigger(2);
-        cf.set_level_zero_slowdown_writes_trigger(64);
-        cf.set_level_zero_stop_writes_trigger(128);
-        cf.set_max_bytes_for_level_base(1 << 50);
-        cf.set_target_file_size_base(4 * options.memtable_bytes() as u64);
-        cf.set_soft_pending_compaction_bytes_limit(0);
-        cf.set_hard_pending_compaction_bytes_limit(0);
-    } else {
-        table.set_block_size(8 << 10);
-        table.set_bloom_filter(10.0, false);
-    }
+    table.set_block_size(64 << 10);
+    db.set_block_based_table_factory(&table);
+    db
+}
+
+fn row_database_options() -> Options {
+    let mut db = common_options();
+    // No idle family pins more than this.
+    db.set_max_total_wal_size(4 * ROWS_MEMTABLE as u64);
+    db
+}
+
+fn row_options(memtable_bytes: usize) -> Options {
+    let mut cf = Options::default();
+    cf.set_compression_type(DBCompressionType::None);
+    cf.set_write_buffer_size(memtable_bytes);
+    cf.set_max_write_buffer_number(3);
+    let mut table = BlockBasedOptions::default();
+    table.disable_cache();
+    table.set_block_size(8 << 10);
+    table.set_bloom_filter(10.0, false);
     cf.set_block_based_table_factory(&table);
     cf
 }

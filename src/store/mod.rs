@@ -1,4 +1,4 @@
-//! The store: one RocksDB per log directory, used as a commit log. The only place that names rocksdb.
+//! The store: RocksDB in a log directory, used as a commit log. The only place that names rocksdb.
 //!
 //! Everything that changes it passes through one queue to one committer thread, which writes what is queued as one
 //! batch and then tells each partition's listener how far its log reaches. A second thread syncs for those who ask.
@@ -133,6 +133,8 @@ struct Shared {
     counters: Counters,
     options: StoreOptions,
     dir: PathBuf,
+    /// Let go last: after the database is closed.
+    _lock: DirectoryLock,
 }
 
 /// The threads run.
@@ -181,7 +183,6 @@ impl Shared {
 pub struct Store {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: DirectoryLock,
 }
 
 impl Store {
@@ -190,7 +191,7 @@ impl Store {
         let lock = DirectoryLock::take(dir)?;
         let direct_io = directory::supports_direct_io(dir);
         let (sequence, noted) = directory::SequenceFile::open(dir)?;
-        let database = Database::open(&dir.join("store"), &options, direct_io)?;
+        let database = Database::open(dir, &options, direct_io)?;
         let found = recover::recover(&database, noted)?;
         let shared = Arc::new(Shared {
             database,
@@ -203,14 +204,13 @@ impl Store {
             counters: Counters::default(),
             options,
             dir: dir.to_owned(),
+            _lock: lock,
         });
         let committer = committer::Committer::new(Arc::clone(&shared), sequence, found.generations, found.next_replica);
         let syncing = Arc::clone(&shared);
-        let threads = vec![
-            spawn("ottla-commit", move || committer.run())?,
-            spawn("ottla-sync", move || syncer::run(&syncing))?,
-        ];
-        Ok((Arc::new(Self { shared, threads: Mutex::new(threads), _lock: lock }), found.recovered))
+        let threads =
+            vec![spawn("ottla-commit", move || committer.run())?, spawn("ottla-sync", move || syncer::run(&syncing))?];
+        Ok((Arc::new(Self { shared, threads: Mutex::new(threads) }), found.recovered))
     }
 
     /// Who the directory belongs to.
@@ -232,10 +232,7 @@ impl Store {
                 "the log directory {dir} belongs to node {other}, not {node_id}: set node.id={other}, or another log.dirs"
             )));
         }
-        self.put_local(vec![
-            (recover::NODE_ID, node_id.to_string()),
-            (recover::CLUSTER_ID, cluster_id.to_owned()),
-        ])
+        self.put_local(vec![(recover::NODE_ID, node_id.to_string()), (recover::CLUSTER_ID, cluster_id.to_owned())])
     }
 
     /// Notes that the controller knows of this start: only now may the next one believe this boot's id.
@@ -395,7 +392,9 @@ impl Store {
         self.shared.queue.wake();
         for thread in threads {
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
+            // The last handle may be let go by a listener, on one of the store's own threads: that one ends by itself.
+            let is_this = thread.thread().id() == std::thread::current().id();
+            if !is_this && thread.join().is_err() {
                 tracing::error!(thread = name, "a thread of the store panicked");
             }
             // The committer goes first: it still hands work to the syncer.

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 
 use rocksdb::{DBRawIterator, ReadOptions};
 
-use super::families::{Database, LOG, META};
-use super::keys::{self, ReplicaId};
-use super::rows::SpanRow;
+use super::families::{Database, META};
+use super::keys::{self, Generation, ReplicaId};
+use super::rows::{SpanRow, batch_extent};
 use crate::error::StoreError;
 use crate::types::{Offset, Timestamp};
 
@@ -30,6 +30,9 @@ pub struct OffsetRange {
     pub limit: Offset,
 }
 
+/// Takes a batch's base offset and bytes, and says whether to go on.
+pub type BatchVisitor<'a> = &'a mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>;
+
 impl Database {
     /// Walks the batches of a range in order, as long as `visit` says so. `expected_bytes` sizes the read-ahead.
     pub fn visit_batches(
@@ -37,7 +40,7 @@ impl Database {
         id: ReplicaId,
         range: OffsetRange,
         expected_bytes: usize,
-        visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
+        visit: BatchVisitor<'_>,
     ) -> Result<(), StoreError> {
         let mut from = range.from;
         while from < range.limit {
@@ -57,7 +60,7 @@ impl Database {
         id: ReplicaId,
         span: &SpanRow,
         range: OffsetRange,
-        (expected_bytes, visit): (usize, &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>),
+        (expected_bytes, visit): (usize, BatchVisitor<'_>),
     ) -> Result<ControlFlow<()>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::batch(span.generation, id, span.first));
@@ -65,7 +68,7 @@ impl Database {
         options.set_readahead_size(expected_bytes.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX));
         options.set_verify_checksums(false);
         options.fill_cache(false);
-        let mut rows = self.db().raw_iterator_cf_opt(self.family(LOG), options);
+        let mut rows = self.records().raw_iterator_opt(options);
         rows.seek_for_prev(keys::batch(span.generation, id, range.from.max(span.first)));
         if !rows.valid() {
             rows.seek(keys::batch(span.generation, id, span.first));
@@ -118,11 +121,50 @@ impl Database {
         Ok(())
     }
 
-    /// The newest span of a replica.
-    pub fn last_span(&self, id: ReplicaId) -> Result<Option<SpanRow>, StoreError> {
+    /// The spans of a replica in a generation and later ones, in order.
+    pub fn spans_since(&self, id: ReplicaId, generation: Generation) -> Result<Vec<SpanRow>, StoreError> {
+        let mut found = Vec::new();
         let mut rows = self.spans(id);
         rows.seek_to_last();
-        self.span(id, &rows)
+        while let Some(span) = self.span(id, &rows)?.filter(|span| span.generation >= generation) {
+            found.push(span);
+            rows.prev();
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// What a span really holds: its end, bytes and largest timestamp from the headers of its batches, and how many.
+    pub fn recount(&self, id: ReplicaId, span: &SpanRow) -> Result<(SpanRow, u64), StoreError> {
+        let mut found = SpanRow { end: span.first, bytes: 0, max_timestamp: Timestamp::NONE, ..*span };
+        let mut batches = 0;
+        let range = OffsetRange { from: span.first, limit: span.end };
+        let flow = self.visit_span(
+            id,
+            span,
+            range,
+            (READ_AHEAD_MAX, &mut |_, batch| {
+                let Some((end, largest)) = batch_extent(batch) else { return ControlFlow::Break(()) };
+                found.end = end;
+                found.max_timestamp = found.max_timestamp.max(largest);
+                found.bytes += batch.len() as u64;
+                batches += 1;
+                ControlFlow::Continue(())
+            }),
+        )?;
+        match flow {
+            ControlFlow::Continue(()) => Ok((found, batches)),
+            ControlFlow::Break(()) => Err(self.corrupt(id, found.end, "has a header that cannot be read")),
+        }
+    }
+
+    /// The newest generation that holds records.
+    pub fn last_generation(&self) -> Result<Option<Generation>, StoreError> {
+        let mut rows = self.records().raw_iterator();
+        rows.seek_to_last();
+        let last = rows.key().and_then(keys::parse_batch).map(|(generation, _, _)| generation);
+        self.finish(&rows)?;
+        Ok(last)
     }
 
     /// Where in a span a walk for the first batch with a timestamp of at least `target` may begin.
@@ -130,7 +172,7 @@ impl Database {
         let mut start = span.first;
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(keys::timestamp(id, span.end));
-        let mut rows = self.db().raw_iterator_cf_opt(self.family(META), options);
+        let mut rows = self.rows().raw_iterator_cf_opt(self.family(META), options);
         rows.seek(keys::timestamp(id, span.first));
         while let Some((key, value)) = rows.item() {
             let (Some(end), Ok(largest)) = (keys::parse_offset(key), <[u8; 8]>::try_from(value)) else {
@@ -150,18 +192,18 @@ impl Database {
     pub fn snapshot_below(&self, id: ReplicaId, at: Offset) -> Result<Option<(Offset, Vec<u8>)>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::snapshot(id, Offset::ZERO));
-        let mut rows = self.db().raw_iterator_cf_opt(self.family(META), options);
+        let mut rows = self.rows().raw_iterator_cf_opt(self.family(META), options);
         rows.seek_for_prev(keys::snapshot(id, at));
         let found = rows.item().and_then(|(key, value)| Some((keys::parse_offset(key)?, value.to_vec())));
         self.finish(&rows)?;
         Ok(found)
     }
 
-    /// All keys of a range, for deleting them one by one.
+    /// All keys of rows in a range, for deleting them one by one.
     pub fn keys_between(&self, from: &[u8], to: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);
-        let mut rows = self.db().raw_iterator_cf_opt(self.family(META), options);
+        let mut rows = self.rows().raw_iterator_cf_opt(self.family(META), options);
         rows.seek(from);
         let mut found = Vec::new();
         while let Some(key) = rows.key() {
@@ -176,7 +218,7 @@ impl Database {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::span(id, Offset::ZERO));
         options.set_iterate_upper_bound(keys::span(ReplicaId(id.0 + 1), Offset::ZERO));
-        self.db().raw_iterator_cf_opt(self.family(META), options)
+        self.rows().raw_iterator_cf_opt(self.family(META), options)
     }
 
     fn span(&self, id: ReplicaId, rows: &DBRawIterator<'_>) -> Result<Option<SpanRow>, StoreError> {

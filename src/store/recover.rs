@@ -10,14 +10,14 @@ use std::sync::Arc;
 use rocksdb::{ReadOptions, WriteOptions};
 
 use super::commit::{Commit, Generations};
-use super::families::{Database, LOCAL, LOG, META};
+use super::families::{Database, LOCAL, META};
 use super::keys::{self, Generation, ReplicaId};
 use super::replica::Replica;
-use super::rows::{self, GenerationRow, ReplicaRow, SpanRow};
+use super::rows::{GenerationRow, ReplicaRow, Segment, SpanRow};
 use super::{Identity, Recovered, directory};
 use crate::env;
 use crate::error::StoreError;
-use crate::types::{NodeId, Offset};
+use crate::types::{NodeId, Offset, Timestamp};
 
 /// The format that this version writes and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -40,6 +40,10 @@ pub const STOPPED: &str = "stopped";
 pub const CLEAN: &str = "clean";
 const RUNNING: &str = "running";
 
+/// Generations before the open one that may not have been flushed: one that was being flushed and one that waited, and
+/// one whose flush the rows' sync had not followed yet.
+const UNFLUSHED_GENERATIONS: Generation = 3;
+
 /// Everything that a start knows.
 pub struct Found {
     /// For the operator.
@@ -52,29 +56,31 @@ pub struct Found {
     pub next_replica: u64,
 }
 
-/// Reads what the last run left, replays the open generation, and opens a new one.
-pub fn recover(database: &Database, noted: u64) -> Result<Found, StoreError> {
+/// Reads what the last run left, counts again what a crash leaves in doubt, and opens a new generation.
+pub fn recover(database: &Database, noted: [u64; 2]) -> Result<Found, StoreError> {
     check_format(database)?;
-    let reached = database.db().latest_sequence_number();
     let is_new = local(database, FORMAT_VERSION)?.is_none();
     let clean = is_new || local(database, STOPPED)?.as_deref() == Some(CLEAN);
-    let mut recovered = judge_stop(database, clean, noted, reached)?;
-    let generation: Generation = number(database, GENERATION)?.unwrap_or(0);
-    let mut generations = Generations::new(generation, read_generations(database)?);
+    let mut recovered = judge_stop(database, clean, noted)?;
+    let open: Generation = number(database, GENERATION)?.unwrap_or(0);
+    // Rows may have been lost that records outlived: their generations are not used again.
+    let newest = database.last_generation()?.unwrap_or(0).max(open);
+    let mut generations = Generations::new(newest, read_generations(database)?);
     let mut replicas = read_replicas(database)?;
-    let mut commit = Commit::new(database, 4096);
+    let mut commit = Commit::new(database);
     if !clean {
-        let replayed = replay(database, generation, &mut replicas)?;
-        let batches: u64 = replayed.iter().map(|found| found.batches).sum();
-        let spans = replayed.len();
-        for found in &replayed {
-            commit.put_span(found.row.replica, &found.span);
-            commit.put_replica(&found.row);
-            generations.add(&found.span);
+        // Only what was not flushed is in doubt: the open generation, and after a stop of the machine those before it.
+        let from = if recovered.unclean { open.saturating_sub(UNFLUSHED_GENERATIONS) } else { open };
+        generations.recount(from, newest);
+        let mut recount = Recount { database, from, commit, generations, batches: 0, spans: 0 };
+        for row in replicas.values_mut() {
+            recount.replica(row)?;
         }
         recovered.sentences.push(format!(
-            "the last run did not stop cleanly: the headers of {batches} batches of {spans} partitions were replayed"
+            "the last run did not stop cleanly: the headers of {} batches of {} partitions were replayed",
+            recount.batches, recount.spans
         ));
+        (commit, generations) = (recount.commit, recount.generations);
     }
     generations.roll(0);
     generations.write(&mut commit);
@@ -87,7 +93,7 @@ pub fn recover(database: &Database, noted: u64) -> Result<Found, StoreError> {
     commit.put_local(STOPPED, RUNNING);
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
-    database.db().write_opt(commit.into_batch(), &synced).map_err(|error| database.failed("a write", &error))?;
+    commit.write(&synced)?;
     let next_replica = number(database, NEXT_REPLICA)?.unwrap_or(1);
     let replicas = replicas.into_iter().map(|(id, row)| (id, Arc::new(Replica::new(row)))).collect();
     Ok(Found { recovered, replicas, generations, next_replica })
@@ -113,14 +119,16 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
     }
 }
 
-fn judge_stop(database: &Database, clean: bool, noted: u64, reached: u64) -> Result<Recovered, StoreError> {
+fn judge_stop(database: &Database, clean: bool, noted: [u64; 2]) -> Result<Recovered, StoreError> {
     let mut recovered = Recovered::default();
-    if reached < noted {
-        recovered.unclean = true;
-        recovered.sentences.push(format!(
-            "recovery of the log directory {} stopped early, at commit {reached} of {noted}: acknowledged records after it are lost here",
-            database.name()
-        ));
+    for (reached, noted) in database.sequences().into_iter().zip(noted) {
+        if reached < noted {
+            recovered.unclean = true;
+            recovered.sentences.push(format!(
+                "recovery of the log directory {} stopped early, at write {reached} of {noted}: acknowledged records after it are lost here",
+                database.name()
+            ));
+        }
     }
     let same_boot = local(database, BOOT_ID)?.is_none_or(|boot| boot == directory::boot_id());
     if !clean && !same_boot {
@@ -152,69 +160,96 @@ fn read_generations(database: &Database) -> Result<BTreeMap<Generation, Generati
     Ok(generations)
 }
 
+/// Takes a row's key and value; `None` when they cannot be read.
+type RowReader<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Option<()>;
+
 fn scan(
     database: &Database,
     (from, to): (&[u8], &[u8]),
-    row: &mut dyn FnMut(&[u8], &[u8]) -> Option<()>,
+    row: RowReader<'_>,
 ) -> Result<(), StoreError> {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(to);
     options.set_readahead_size(1 << 20);
-    let mut rows = database.db().raw_iterator_cf_opt(database.family(META), options);
+    let mut rows = database.rows().raw_iterator_cf_opt(database.family(META), options);
     rows.seek(from);
     while let Some((key, value)) = rows.item() {
         if row(key, value).is_none() {
-            return Err(StoreError::new(format!("the log directory {} has a row that cannot be read", database.name())));
+            return Err(StoreError::new(format!(
+                "the log directory {} has a row that cannot be read",
+                database.name()
+            )));
         }
         rows.next();
     }
     database.finish(&rows)
 }
 
-/// One replica's part of the generation that was open.
-struct Replayed {
-    row: ReplicaRow,
-    span: SpanRow,
+/// What a crash leaves in doubt, counted again. Rows are written before their records, so they may speak of batches
+/// that never came; after a stop of the machine records may be missing that rows know.
+struct Recount<'a> {
+    database: &'a Database,
+    from: Generation,
+    commit: Commit<'a>,
+    generations: Generations,
     batches: u64,
+    spans: u64,
 }
 
-/// Finds where each span of the open generation ends, from the headers of its batches.
-fn replay(
-    database: &Database,
-    generation: Generation,
-    replicas: &mut HashMap<ReplicaId, ReplicaRow>,
-) -> Result<Vec<Replayed>, StoreError> {
-    let mut options = ReadOptions::default();
-    options.set_iterate_upper_bound(keys::generation_start(generation + 1));
-    options.set_readahead_size(1 << 20);
-    let mut batches = database.db().raw_iterator_cf_opt(database.family(LOG), options);
-    batches.seek(keys::generation_start(generation));
-    let mut replayed = Vec::new();
-    while let Some((_, id, _)) = batches.key().and_then(keys::parse_batch) {
-        let open = database.last_span(id)?.filter(|span| span.is_open() && span.generation == generation);
-        // Without an open span all of it belongs to closed ones, or to a replica that was deleted.
-        if let (Some(open), Some(row)) = (open, replicas.get_mut(&id)) {
-            batches.seek(keys::batch(generation, id, open.first));
-            let mut found = Replayed { row: row.clone(), span: SpanRow { bytes: 0, end: open.first, ..open }, batches: 0 };
-            while let Some((key, batch)) = batches.item()
-                && keys::parse_batch(key).is_some_and(|(_, owner, _)| owner == id)
-            {
-                let (end, largest) = rows::batch_extent(batch)
-                    .ok_or_else(|| database.corrupt(id, found.span.end, "has a header that cannot be read"))?;
-                found.span.end = end;
-                found.span.max_timestamp = found.span.max_timestamp.max(largest);
-                found.span.bytes += batch.len() as u64;
-                found.batches += 1;
-                batches.next();
+impl Recount<'_> {
+    fn replica(&mut self, row: &mut ReplicaRow) -> Result<(), StoreError> {
+        let id = row.replica;
+        let spans = self.database.spans_since(id, self.from)?;
+        let Some(first) = spans.first() else { return Ok(()) };
+        // From here on the row is told again by what is there.
+        row.end = first.first;
+        row.bytes_end = first.bytes_before;
+        let mut broken = false;
+        for span in &spans {
+            let (found, batches) = self.database.recount(id, span)?;
+            if batches == 0 || broken {
+                broken |= !span.is_open();
+                self.commit.delete_meta(&keys::span(id, span.first));
+                continue;
             }
-            found.row.absorb(&found.span);
-            *row = found.row.clone();
-            replayed.push(found);
+            // Whatever follows a batch that is missing is not part of the log.
+            broken = !span.is_open() && found.end < span.end;
+            let found = SpanRow { end: found.end.min(span.end), ..found };
+            self.commit.put_span(id, &found);
+            self.generations.add(&found);
+            row.absorb(&found);
+            self.batches += batches;
+            self.spans += 1;
         }
-        batches.seek(keys::batch(generation, ReplicaId(id.0 + 1), Offset::ZERO));
+        if row.segment.first > row.end || row.segment.bytes_before > row.bytes_end {
+            row.segment = Segment { first: row.end, bytes_before: row.bytes_end, first_timestamp: Timestamp::NONE };
+        }
+        row.end = row.end.max(row.log_start);
+        row.high_watermark = row.high_watermark.min(row.end);
+        self.forget_beyond(row)?;
+        self.commit.put_replica(row);
+        Ok(())
     }
-    database.finish(&batches)?;
-    Ok(replayed)
+
+    /// Timestamps and producer snapshots of batches that are not there.
+    fn forget_beyond(&mut self, row: &mut ReplicaRow) -> Result<(), StoreError> {
+        let (id, beyond) = (row.replica, row.end.plus(1));
+        let next = ReplicaId(id.0 + 1);
+        let timestamps = (keys::timestamp(id, beyond), keys::timestamp(next, Offset::ZERO));
+        let snapshots = (keys::snapshot(id, beyond), keys::snapshot(next, Offset::ZERO));
+        for (from, to) in [timestamps, snapshots] {
+            for key in self.database.keys_between(&from, &to)? {
+                self.commit.delete_meta(&key);
+            }
+        }
+        if row.snapshot > row.end {
+            row.snapshot = std::mem::replace(&mut row.older_snapshot, Offset::UNKNOWN);
+        }
+        if row.snapshot > row.end {
+            row.snapshot = Offset::UNKNOWN;
+        }
+        Ok(())
+    }
 }
 
 fn local(database: &Database, key: &str) -> Result<Option<String>, StoreError> {

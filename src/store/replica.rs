@@ -134,7 +134,7 @@ impl ReplicaState {
         let opening = self.open.is_none();
         let bytes_before = self.row.bytes_end;
         let segment = self.row.segment;
-        let open = self.open.get_or_insert_with(|| OpenSpan {
+        let open = self.open.get_or_insert(OpenSpan {
             row: SpanRow {
                 first: batch.base_offset,
                 end: batch.base_offset,

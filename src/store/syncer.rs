@@ -12,7 +12,6 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use rocksdb::ReadOptions;
 
-use super::families::LOG;
 use super::keys::{self, Generation, ReplicaId};
 use super::operation::{Answer, Operation};
 use super::replica::Replica;
@@ -40,6 +39,8 @@ struct Work {
     answers: Vec<Answer<()>>,
     /// The earliest moment by which some topic's `flush.ms` wants a sync.
     sync_by: Option<Tick>,
+    /// The rows of a closed generation are to be synced.
+    rows: bool,
     /// Generations in which nothing is alive any more.
     dead: Vec<Generation>,
     stop: bool,
@@ -77,6 +78,12 @@ impl Syncer {
         }
     }
 
+    /// Syncs the rows: a generation was closed, and its files will be synced by their flush.
+    pub fn sync_rows(&self) {
+        self.work.lock().rows = true;
+        self.wake.notify_one();
+    }
+
     /// Unlinks the files of dead generations, as far as RocksDB lets go of them.
     pub fn unlink(&self, dead: Vec<Generation>) {
         self.work.lock().dead = dead;
@@ -93,7 +100,7 @@ impl Syncer {
         let mut work = self.work.lock();
         loop {
             let due = work.sync_by.map(|moment| moment.since_ms(env::tick()));
-            let idle = work.publications.is_empty() && work.answers.is_empty() && work.dead.is_empty();
+            let idle = work.publications.is_empty() && work.answers.is_empty() && work.dead.is_empty() && !work.rows;
             if !idle || work.stop || due == Some(0) {
                 let stop = work.stop;
                 // A sync for any reason serves everybody; without one, the deadline stays.
@@ -124,7 +131,13 @@ impl Work {
 pub fn run(shared: &Arc<Shared>) {
     loop {
         let work = shared.syncer.next();
-        let synced = if work.needs_sync() || work.sync_by.is_some() { sync(shared) } else { shared.check_online() };
+        let synced = if work.needs_sync() || work.sync_by.is_some() {
+            sync(shared)
+        } else if work.rows {
+            shared.database.sync_rows().inspect_err(|error| shared.go_offline(error))
+        } else {
+            shared.check_online()
+        };
         for publication in work.publications {
             match &synced {
                 Ok(()) => publication.listener.committed(publication.end),
@@ -146,11 +159,7 @@ pub fn run(shared: &Arc<Shared>) {
 
 fn sync(shared: &Shared) -> Result<(), StoreError> {
     shared.check_online()?;
-    shared.database.db().flush_wal(true).map_err(|error| {
-        let error = shared.database.failed("a sync of the write-ahead log", &error);
-        shared.go_offline(&error);
-        error
-    })
+    shared.database.sync().inspect_err(|error| shared.go_offline(error))
 }
 
 /// Drops the files that hold nothing but dead generations. What a file shares with a living neighbour, or what is not
@@ -171,16 +180,12 @@ fn unlink(shared: &Shared, dead: Vec<Generation>) {
 
 fn unlink_run(shared: &Shared, run: &RangeInclusive<Generation>) -> Result<bool, StoreError> {
     let database = &shared.database;
-    let log = database.family(LOG);
     let from = keys::generation_start(*run.start());
     let last = keys::batch(*run.end(), ReplicaId(u64::MAX), Offset(i64::MAX));
-    database
-        .db()
-        .delete_file_in_range_cf(log, from, last)
-        .map_err(|error| database.failed("dropping files", &error))?;
+    database.records().delete_file_in_range(from, last).map_err(|error| database.failed("dropping files", &error))?;
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(last);
-    let mut rows = database.db().raw_iterator_cf_opt(log, options);
+    let mut rows = database.records().raw_iterator_opt(options);
     rows.seek(from);
     database.finish(&rows)?;
     Ok(!rows.valid())

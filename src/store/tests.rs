@@ -161,6 +161,48 @@ fn a_directory_in_use_or_of_a_newer_version_gets_a_sentence() {
 }
 
 #[test]
+fn rows_that_speak_of_batches_that_never_came_are_corrected() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 3);
+    fill(&store, ids[0], 0..40, 10_000);
+    fill(&store, ids[1], 0..10, 100);
+    // As if the process had died between the rows and the records of one commit.
+    let database = &store.shared.database;
+    let ahead = |first: i64, end: Offset| SpanRow {
+        first: Offset(first),
+        end,
+        generation: store.generation(),
+        max_timestamp: Timestamp(9_999),
+        bytes_before: 0,
+        bytes: 77,
+        segment: Segment { first: Offset(first), bytes_before: 1 << 40, first_timestamp: Timestamp(5) },
+    };
+    let mut commit = commit::Commit::new(database);
+    commit.put_span(ids[0], &ahead(40, Offset(50)));
+    commit.put_span(ids[0], &ahead(50, SpanRow::OPEN));
+    commit.put_span(ids[2], &ahead(0, SpanRow::OPEN));
+    commit.put_timestamp(ids[1], Offset(12), Timestamp(3));
+    let mut row = store.replica(ids[1]).unwrap().row();
+    commit.put_snapshot(&mut row, &Snapshot { at: Offset(14), state: vec![1] });
+    commit.put_replica(&row);
+    commit.write(&rocksdb::WriteOptions::default()).unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    let ends: Vec<_> = ids.iter().map(|id| store.replica(*id).unwrap().row().end.get()).collect();
+    assert_eq!(ends, [40, 10, 0]);
+    assert_eq!(store.replica(ids[0]).unwrap().row().bytes_end, 200_000);
+    assert_eq!(store.snapshot_below(ids[1], Offset(99)).unwrap(), None);
+    for (id, end) in ids.iter().zip(ends) {
+        fill(&store, *id, end..end + 10, 100);
+        assert_eq!(offsets(&store, *id, 0, 100), evens(0, end + 10));
+    }
+    store.delete_replicas(&ids).unwrap();
+    drop(store);
+    assert!(open(dir.path()).0.replicas().is_empty());
+}
+
+#[test]
 fn a_recovery_that_ends_too_early_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -168,7 +210,7 @@ fn a_recovery_that_ends_too_early_is_noticed() {
     fill(&store, ids[0], 0..20, 100);
     drop(store);
     let (file, noted) = directory::SequenceFile::open(dir.path()).unwrap();
-    file.note(noted + 1).unwrap();
+    file.note([noted[0] + 1, noted[1]]).unwrap();
     let (_, recovered) = open(dir.path());
     assert!(recovered.unclean);
     assert!(recovered.sentences[0].contains("stopped early"), "{recovered:?}");
@@ -276,9 +318,7 @@ fn a_deleted_replica_is_gone_and_its_neighbours_are_not() {
     store.delete_replicas(&ids[..1]).unwrap();
     assert!(store.replica(ids[0]).is_none());
     let (listener, heard) = listener();
-    store
-        .append(Append { replica, batch: batch(100, 1, 100), sync: false, extras: None, listener })
-        .unwrap();
+    store.append(Append { replica, batch: batch(100, 1, 100), sync: false, extras: None, listener }).unwrap();
     assert!(heard.recv().unwrap().unwrap_err().to_string().contains("deleted"));
     drop(store);
     let (store, _) = open(dir.path());
@@ -318,7 +358,8 @@ fn room_is_announced_to_those_who_wait_for_it() {
     let replica = Arc::new(Replica::new(ReplicaRow::new(ReplicaId(1), TopicId::ZERO, 0, 0)));
     let push = || {
         let (listener, _heard) = listener();
-        let append = Append { replica: Arc::clone(&replica), batch: batch(0, 1, 900), sync: false, extras: None, listener };
+        let append =
+            Append { replica: Arc::clone(&replica), batch: batch(0, 1, 900), sync: false, extras: None, listener };
         queue.push(Operation::Append(append)).is_ok()
     };
     assert!(queue.has_room() && push() && !queue.has_room());

@@ -72,11 +72,24 @@ pub fn check_frame(codec: Codec, payload: &[u8]) -> Result<(), RecordsError> {
     let fine = match codec {
         Codec::None => true,
         Codec::Gzip => payload.starts_with(&GZIP_MAGIC) && payload.len() >= 18,
-        Codec::Snappy => payload.starts_with(&XERIAL_MAGIC) || snappy_length(payload).is_ok(),
+        Codec::Snappy if payload.starts_with(&XERIAL_MAGIC) => xerial_blocks_fit(payload),
+        Codec::Snappy => snappy_length(payload).is_ok(),
         Codec::Lz4 => return check_lz4_frame(payload),
         Codec::Zstd => payload.starts_with(&ZSTD_MAGIC),
     };
     if fine { Ok(()) } else { Err(RecordsError::Malformed("the records are no frame of the batch's codec")) }
+}
+
+/// Whether the blocks of xerial's framing fill the payload to its end.
+fn xerial_blocks_fit(payload: &[u8]) -> bool {
+    let Some(mut rest) = payload.get(XERIAL_HEADER_BYTES..) else { return false };
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let Some(next) = usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| behind.get(length..)) else {
+            return false;
+        };
+        rest = next;
+    }
+    rest.is_empty()
 }
 
 /// Kafka reads version 1 of the frame with independent blocks only.
@@ -111,9 +124,7 @@ pub fn decompressor<'a>(codec: Codec, payload: &'a [u8], cap: usize) -> Result<i
 /// A whole payload decompressed.
 pub fn decompress(codec: Codec, payload: &[u8], cap: usize) -> Result<Vec<u8>, RecordsError> {
     let mut out = Vec::new();
-    decompressor(codec, payload, cap)?
-        .read_to_end(&mut out)
-        .map_err(|error| RecordsError::from_io(&error, cap))?;
+    decompressor(codec, payload, cap)?.read_to_end(&mut out).map_err(|error| RecordsError::from_io(&error, cap))?;
     Ok(out)
 }
 
@@ -122,7 +133,8 @@ pub fn compress(records: &[u8], with: Compression) -> Result<Vec<u8>, RecordsErr
     let result = match with.codec {
         Codec::None => Ok(records.to_vec()),
         Codec::Gzip => {
-            let level = u32::try_from(with.level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
+            let level =
+                u32::try_from(with.level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(records).and_then(|()| encoder.finish())
         }
@@ -301,8 +313,7 @@ mod tests {
 
     #[test]
     fn an_lz4_frame_of_dependent_blocks_is_refused_as_kafka_does() {
-        let mut encoder =
-            lz4::EncoderBuilder::new().block_mode(lz4::BlockMode::Linked).build(Vec::new()).unwrap();
+        let mut encoder = lz4::EncoderBuilder::new().block_mode(lz4::BlockMode::Linked).build(Vec::new()).unwrap();
         encoder.write_all(&sample(100_000)).unwrap();
         let payload = encoder.finish().0;
         let refused = Err(RecordsError::Malformed("the LZ4 frame has dependent blocks"));

@@ -42,19 +42,21 @@ fn request() -> impl Strategy<Value = FetchRequest> {
     let numbers = (any::<i32>(), any::<i64>(), any::<i32>(), any::<i32>(), any::<i32>(), any::<i8>());
     let lists = (proptest::collection::vec(topic, 0..4), proptest::collection::vec(forgotten, 0..3));
     (proptest::option::of(text()), numbers, (any::<i32>(), any::<i32>()), lists, text()).prop_map(
-        |(cluster_id, (replica, epoch, wait, min, max, isolation), session, (topics, forgotten), rack_id)| FetchRequest {
-            cluster_id,
-            replica_id: NodeId(replica),
-            replica_epoch: epoch,
-            max_wait_ms: wait,
-            min_bytes: min,
-            max_bytes: max,
-            isolation_level: isolation,
-            session_id: session.0,
-            session_epoch: session.1,
-            topics,
-            forgotten,
-            rack_id,
+        |(cluster_id, (replica, epoch, wait, min, max, isolation), session, (topics, forgotten), rack_id)| {
+            FetchRequest {
+                cluster_id,
+                replica_id: NodeId(replica),
+                replica_epoch: epoch,
+                max_wait_ms: wait,
+                min_bytes: min,
+                max_bytes: max,
+                isolation_level: isolation,
+                session_id: session.0,
+                session_epoch: session.1,
+                topics,
+                forgotten,
+                rack_id,
+            }
         },
     )
 }
@@ -222,8 +224,7 @@ fn their_partition(partition: &FetchPartitionResponse, version: i16) -> kpr::Par
         theirs = theirs.with_preferred_read_replica(partition.preferred_read_replica.0.into());
     }
     if let (Some((epoch, end)), true) = (partition.diverging_epoch, version >= 12) {
-        theirs = theirs
-            .with_diverging_epoch(kpr::EpochEndOffset::default().with_epoch(epoch.0).with_end_offset(end.0));
+        theirs = theirs.with_diverging_epoch(kpr::EpochEndOffset::default().with_epoch(epoch.0).with_end_offset(end.0));
     }
     if let (Some(leader), true) = (partition.current_leader, version >= 12) {
         theirs = theirs.with_current_leader(
@@ -242,13 +243,10 @@ fn their_response(response: &FetchResponse, version: i16) -> kp::FetchResponse {
             .with_topic_id(topic.topic_id.0)
             .with_partitions(topic.partitions.iter().map(|partition| their_partition(partition, version)).collect())
     });
-    let mut theirs = kp::FetchResponse::default()
-        .with_throttle_time_ms(response.throttle_time_ms)
-        .with_responses(topics.collect());
+    let mut theirs =
+        kp::FetchResponse::default().with_throttle_time_ms(response.throttle_time_ms).with_responses(topics.collect());
     if version >= 7 {
-        theirs = theirs
-            .with_session_id(response.session_id)
-            .with_error_code(response.error.map_or(0, ErrorCode::get));
+        theirs = theirs.with_session_id(response.session_id).with_error_code(response.error.map_or(0, ErrorCode::get));
     }
     if version >= 16 {
         let endpoints = response.node_endpoints.iter().map(|endpoint| {

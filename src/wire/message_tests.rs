@@ -17,9 +17,8 @@ fn text(out: &mut BytesMut, text: &str) {
 #[test]
 fn list_offsets_11_is_read_and_written_as_10() {
     let partition = ListOffsetsPartition::default().with_partition_index(3).with_timestamp(-6);
-    let topic = ListOffsetsTopic::default()
-        .with_name(StrBytes::from_static_str("t").into())
-        .with_partitions(vec![partition]);
+    let topic =
+        ListOffsetsTopic::default().with_name(StrBytes::from_static_str("t").into()).with_partitions(vec![partition]);
     let request = ListOffsetsRequest::default().with_topics(vec![topic]).with_timeout_ms(5);
     let body = request.to_wire(10);
     assert_eq!(Newer::<ListOffsetsRequest>::from_wire(body.clone(), 11), Ok(Newer(request.clone())));

@@ -17,11 +17,12 @@ fn text() -> impl Strategy<Value = String> {
 
 fn request() -> impl Strategy<Value = ProduceRequest> {
     let records = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200));
-    let partition =
-        (any::<i32>(), records).prop_map(|(index, records)| ProducePartition { index, records: records.map(Into::into) });
-    let topic = (text(), any::<u128>(), proptest::collection::vec(partition, 1..4)).prop_map(|(name, id, partitions)| {
-        ProduceTopic { name: StrBytes::from_string(name), topic_id: TopicId(uuid::Uuid::from_u128(id)), partitions }
-    });
+    let partition = (any::<i32>(), records)
+        .prop_map(|(index, records)| ProducePartition { index, records: records.map(Into::into) });
+    let topic =
+        (text(), any::<u128>(), proptest::collection::vec(partition, 1..4)).prop_map(|(name, id, partitions)| {
+            ProduceTopic { name: StrBytes::from_string(name), topic_id: TopicId(uuid::Uuid::from_u128(id)), partitions }
+        });
     (proptest::option::of(text()), any::<i16>(), any::<i32>(), proptest::collection::vec(topic, 0..4)).prop_map(
         |(transactional_id, acks, timeout_ms, topics)| ProduceRequest {
             transactional_id: transactional_id.map(StrBytes::from_string),
@@ -56,8 +57,8 @@ fn encoded(request: &ProduceRequest, version: i16) -> Bytes {
 fn response() -> impl Strategy<Value = ProduceResponse> {
     let leader = (any::<i32>(), any::<i32>())
         .prop_map(|(id, epoch)| CurrentLeader { leader_id: NodeId(id), leader_epoch: LeaderEpoch(epoch) });
-    let record_error = (any::<i32>(), text())
-        .prop_map(|(batch_index, message)| RecordError { batch_index, message: message.into() });
+    let record_error =
+        (any::<i32>(), text()).prop_map(|(batch_index, message)| RecordError { batch_index, message: message.into() });
     let partition = (
         (any::<i32>(), 0..130_i16, any::<i64>(), any::<i64>(), any::<i64>()),
         proptest::collection::vec(record_error, 0..3),
@@ -76,13 +77,14 @@ fn response() -> impl Strategy<Value = ProduceResponse> {
                 current_leader,
             }
         });
-    let topic = (text(), any::<u128>(), proptest::collection::vec(partition, 0..4)).prop_map(|(name, id, partitions)| {
-        ProduceTopicResponse {
-            name: StrBytes::from_string(name),
-            topic_id: TopicId(uuid::Uuid::from_u128(id)),
-            partitions,
-        }
-    });
+    let topic =
+        (text(), any::<u128>(), proptest::collection::vec(partition, 0..4)).prop_map(|(name, id, partitions)| {
+            ProduceTopicResponse {
+                name: StrBytes::from_string(name),
+                topic_id: TopicId(uuid::Uuid::from_u128(id)),
+                partitions,
+            }
+        });
     let endpoint = (any::<i32>(), text(), any::<i32>(), proptest::option::of(text()))
         .prop_map(|(id, host, port, rack)| NodeEndpoint { node_id: NodeId(id), host, port, rack });
     (proptest::collection::vec(topic, 0..4), any::<i32>(), proptest::collection::vec(endpoint, 0..3)).prop_map(

@@ -71,7 +71,42 @@ fn stream_error(error: &io::Error) -> RecordsError {
     RecordsError::from_io(error, crate::log::batch::MAX_DECOMPRESSED_BYTES)
 }
 
+/// Reads one record: off the buffer when it is there as a whole, as most are, else as a stream.
 fn walk_record<R: BufRead>(source: &mut R) -> Result<RecordShape, RecordsError> {
+    let available = source.fill_buf().map_err(|error| stream_error(&error))?;
+    let mut cursor = Cursor { bytes: available, position: 0 };
+    let whole = cursor.varint().ok().and_then(|length| cursor.take(usize::try_from(length).ok()?).ok());
+    let Some(body) = whole else {
+        return stream_record(source);
+    };
+    let end = body.end;
+    let shape = buffered_record(&available[body])?;
+    source.consume(end);
+    Ok(shape)
+}
+
+/// Reads one record whose bytes after the length are `body`.
+fn buffered_record(body: &[u8]) -> Result<RecordShape, RecordsError> {
+    let mut cursor = Cursor { bytes: body, position: 1 };
+    let timestamp_delta = cursor.varlong()?;
+    let offset_delta = cursor.varint()?;
+    let has_key = cursor.field()?.is_some();
+    cursor.field()?;
+    let headers = usize::try_from(cursor.varint()?).map_err(|_| BAD_LENGTH)?;
+    if headers > body.len() {
+        return Err(BAD_LENGTH);
+    }
+    for _ in 0..headers {
+        cursor.field()?.ok_or(BAD_LENGTH)?;
+        cursor.field()?;
+    }
+    match cursor.position == body.len() {
+        true => Ok(RecordShape { timestamp_delta, offset_delta, has_key }),
+        false => Err(BAD_SIZE),
+    }
+}
+
+fn stream_record<R: BufRead>(source: &mut R) -> Result<RecordShape, RecordsError> {
     let mut length = Stream { source, read: 0 };
     let body = i64::from(length.varint()?);
     let mut stream = Stream { source: length.source, read: 0 };
@@ -259,18 +294,30 @@ impl Cursor<'_> {
         Ok(range)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<i32, RecordsError> {
-        let mut rest = &self.bytes[self.position..];
-        let value = Stream { source: &mut rest, read: 0 }.varint()?;
-        self.position = self.bytes.len() - rest.len();
-        Ok(value)
+        let raw = self.unsigned::<5>()? as u32;
+        Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
     }
 
+    #[inline]
     fn varlong(&mut self) -> Result<i64, RecordsError> {
-        let mut rest = &self.bytes[self.position..];
-        let value = Stream { source: &mut rest, read: 0 }.varlong()?;
-        self.position = self.bytes.len() - rest.len();
-        Ok(value)
+        let raw = self.unsigned::<10>()?;
+        Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
+    }
+
+    #[inline]
+    fn unsigned<const MAX_BYTES: usize>(&mut self) -> Result<u64, RecordsError> {
+        let rest = &self.bytes[self.position.min(self.bytes.len())..];
+        let mut value = 0;
+        for (i, byte) in rest.iter().take(MAX_BYTES).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                self.position += i + 1;
+                return Ok(value);
+            }
+        }
+        Err(if rest.len() < MAX_BYTES { TOO_SHORT } else { BAD_VARINT })
     }
 
     /// A key or value: null for a negative length.

@@ -19,8 +19,12 @@ struct Wanted {
 fn wanted() -> impl Strategy<Value = Wanted> {
     let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
     let headers = proptest::collection::vec(("[a-b]{0,2}", bytes()), 0..4);
-    (0..4_000_000_000_i64, bytes(), bytes(), headers)
-        .prop_map(|(timestamp, key, value, headers)| Wanted { timestamp, key, value, headers })
+    (0..4_000_000_000_i64, bytes(), bytes(), headers).prop_map(|(timestamp, key, value, headers)| Wanted {
+        timestamp,
+        key,
+        value,
+        headers,
+    })
 }
 
 fn build(records: &[Wanted], codec: Codec) -> StoredBatch {
@@ -62,14 +66,31 @@ proptest! {
 
     #[test]
     fn the_walk_and_the_iterator_agree_on_any_bytes(
-        bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        records in proptest::collection::vec(wanted(), 1..4),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        noise in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)),
         count in 1..4_i32,
     ) {
+        let mut bytes = noise.unwrap_or_else(|| build(&records, Codec::None).bytes[HEADER_BYTES..].to_vec());
+        for (at, byte) in damage {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
         let mut seen = Vec::new();
         let walked = walk(&mut &bytes[..], count, |shape| {
             seen.push((shape.offset_delta, shape.has_key));
             Ok(())
         });
+        // In bits, so that most records are read as a stream.
+        let mut in_bits = Vec::new();
+        let streamed = walk(&mut std::io::BufReader::with_capacity(5, &bytes[..]), count, |shape| {
+            in_bits.push((shape.offset_delta, shape.has_key));
+            Ok(())
+        });
+        prop_assert_eq!(walked.is_ok(), streamed.is_ok());
+        prop_assert!(walked.is_err() || seen == in_bits);
         let mut records = Records {
             payload: bytes.into(),
             position: 0,

@@ -105,7 +105,13 @@ fn print(all: &[(Kind, Rounds)]) {
         judge(over_kafka, by_kafka.as_ref().map(|r| r.0), "× Kafka");
         judge(over_null, by_null.as_ref().map(|r| r.0), "× null");
         judge(absolute, Some(median(ours)), "");
-        let verdict = if goals.is_empty() { "" } else if met { "met" } else { "short" };
+        let verdict = if goals.is_empty() {
+            ""
+        } else if met {
+            "met"
+        } else {
+            "short"
+        };
         let word = |r: Option<(f64, String)>| r.map_or(String::new(), |r| r.1);
         println!(
             "| {name} | {:.2} | {:.2} | {:.2} | {} | {} | {} | {verdict} |",

@@ -372,7 +372,13 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn set_join_timer(&mut self, now: Now, delay_ms: u64, initial_remaining_ms: Option<u64>, effects: &mut Effects) {
+    pub(super) fn set_join_timer(
+        &mut self,
+        now: Now,
+        delay_ms: u64,
+        initial_remaining_ms: Option<u64>,
+        effects: &mut Effects,
+    ) {
         let at = now.tick.plus_ms(delay_ms);
         self.join_timer = Some(JoinTimer { at, initial_remaining_ms });
         effects.wake_at(at);
@@ -439,9 +445,11 @@ impl ClassicGroup {
 
     /// The protocol that most members like best among those that all can do; the leader's taste decides a tie.
     pub(super) fn vote(&self) -> Arc<str> {
-        let leader = self.leader.as_ref().and_then(|id| self.members.get(id)).expect("a group with members has a leader");
+        let leader =
+            self.leader.as_ref().and_then(|id| self.members.get(id)).expect("a group with members has a leader");
         let common = |name: &str| self.members.values().all(|member| member.supports(name));
-        let candidates: Vec<&Arc<str>> = leader.protocols.iter().map(|protocol| &protocol.name).filter(|name| common(name)).collect();
+        let candidates: Vec<&Arc<str>> =
+            leader.protocols.iter().map(|protocol| &protocol.name).filter(|name| common(name)).collect();
         let mut votes = vec![0_usize; candidates.len()];
         for member in self.members.values() {
             let choice = member.protocols.iter().find_map(|p| candidates.iter().position(|name| **name == p.name));

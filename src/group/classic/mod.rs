@@ -23,8 +23,8 @@ use bytes::Bytes;
 use crate::error::ErrorCode;
 use crate::types::{Tick, Timestamp};
 
-pub use join::{JoinRequest, JoinedMember, JoinReply};
 pub use assign::{SyncReply, SyncRequest, append_code};
+pub use join::{JoinReply, JoinRequest, JoinedMember};
 pub use leave::{LeaveIdentity, LeaveResult};
 pub use member::{Member, Protocol};
 
@@ -240,7 +240,13 @@ impl ClassicGroup {
     }
 
     /// Heartbeat 0–4.
-    pub fn heartbeat(&mut self, now: Now, member_id: &str, instance_id: Option<&str>, generation: i32) -> (ErrorCode, Effects) {
+    pub fn heartbeat(
+        &mut self,
+        now: Now,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> (ErrorCode, Effects) {
         let mut effects = Effects::default();
         if let Err(code) = self.check_member(member_id, instance_id) {
             return (code, effects);

@@ -19,7 +19,12 @@ struct Bench {
 }
 
 fn rules() -> Rules {
-    Rules { initial_rebalance_delay_ms: 3_000, max_members: 1_000, new_member_timeout_ms: 300_000, max_group_bytes: 1 << 20 }
+    Rules {
+        initial_rebalance_delay_ms: 3_000,
+        max_members: 1_000,
+        new_member_timeout_ms: 300_000,
+        max_group_bytes: 1 << 20,
+    }
 }
 
 fn request(member_id: &str) -> JoinRequest {
@@ -84,7 +89,10 @@ impl Bench {
             generation: self.group.generation(),
             protocol_type: None,
             protocol: None,
-            assignment: assignment.iter().map(|(id, share)| ((*id).into(), Bytes::from_static(share.as_bytes()))).collect(),
+            assignment: assignment
+                .iter()
+                .map(|(id, share)| ((*id).into(), Bytes::from_static(share.as_bytes())))
+                .collect(),
         };
         let effects = self.group.sync(self.now, request, waiter, &self.rules);
         self.carry_out(effects);
@@ -223,7 +231,10 @@ fn an_assignment_is_handed_out_when_it_is_written_and_not_before() {
     assert_eq!(bench.group.state(), State::CompletingRebalance);
     let record = bench.write(Ok(()));
     assert_eq!(record.members.iter().map(|m| &m.assignment[..]).collect::<Vec<_>>(), [b"for a", b"for b"]);
-    assert_eq!((&bench.synced(leader).assignment[..], &bench.synced(follower).assignment[..]), (&b"for a"[..], &b"for b"[..]));
+    assert_eq!(
+        (&bench.synced(leader).assignment[..], &bench.synced(follower).assignment[..]),
+        (&b"for a"[..], &b"for b"[..])
+    );
     assert_eq!(bench.group.state(), State::Stable);
 }
 
@@ -362,7 +373,7 @@ fn a_static_leader_that_comes_back_is_told_to_skip_the_assignment() {
         let join = bench.join(of_static("i1"));
         bench.wait(6_000);
         let old = bench.joined(join).member_id.clone();
-        bench.settle(&[old.clone()]);
+        bench.settle(std::slice::from_ref(&old));
         let back = bench.join(JoinRequest { skips_assignment: skips, ..of_static("i1") });
         bench.write(Ok(()));
         let reply = bench.joined(back).clone();
@@ -379,7 +390,7 @@ fn a_static_member_whose_return_cannot_be_written_is_as_before() {
     let join = bench.join(of_static("i1"));
     bench.wait(6_000);
     let old = bench.joined(join).member_id.clone();
-    bench.settle(&[old.clone()]);
+    bench.settle(std::slice::from_ref(&old));
     let before = bench.group.bytes();
     let back = bench.join(of_static("i1"));
     bench.write(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER));
@@ -411,7 +422,10 @@ fn a_static_member_can_be_sent_away_by_its_instance_id_alone() {
     bench.wait(6_000);
     let id = bench.joined(join).member_id.clone();
     bench.settle(&[id]);
-    let by = |member_id: &str, instance_id: &str| LeaveIdentity { member_id: member_id.into(), instance_id: Some(instance_id.into()) };
+    let by = |member_id: &str, instance_id: &str| LeaveIdentity {
+        member_id: member_id.into(),
+        instance_id: Some(instance_id.into()),
+    };
     let identities = vec![by("", "nobody"), by("stranger", "i1"), by("", "i1")];
     let (results, effects) = bench.group.leave(bench.now, identities);
     bench.carry_out(effects);
@@ -423,10 +437,9 @@ fn a_static_member_can_be_sent_away_by_its_instance_id_alone() {
 #[test]
 fn members_must_have_a_protocol_in_common() {
     let mut bench = Bench::new();
-    for wrong in [
-        JoinRequest { protocols: Vec::new(), ..request("") },
-        JoinRequest { protocol_type: "".into(), ..request("") },
-    ] {
+    for wrong in
+        [JoinRequest { protocols: Vec::new(), ..request("") }, JoinRequest { protocol_type: "".into(), ..request("") }]
+    {
         let join = bench.join(wrong);
         assert_eq!(bench.joined(join).code, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
     }

@@ -145,10 +145,7 @@ fn older_and_newer_versions_of_values_are_read() {
 fn a_key_type_of_later_groups_is_told_apart_from_damage() {
     assert_eq!(Record::decode(&[0, 3, 0, 1, b'g'], Some(b"x")).map(|r| r.key), Ok(Key::Other(3)));
     assert_eq!(Record::decode(&[0, 2, 0, 9, b'g'], None), Err(Malformed::Field("key")));
-    assert_eq!(
-        Record::decode(&[0, 2, 0, 1, b'g'], Some(&[0, 9])),
-        Err(Malformed::Version("group value", 9))
-    );
+    assert_eq!(Record::decode(&[0, 2, 0, 1, b'g'], Some(&[0, 9])), Err(Malformed::Version("group value", 9)));
 }
 
 #[test]

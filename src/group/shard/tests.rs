@@ -259,7 +259,9 @@ fn a_node_that_is_full_takes_no_new_groups_and_keeps_the_old() {
     let outcome = shard.ask(at(0), &"h".into(), Ask::Commit(commit_of("t", 1, at(0))), Waiter(1), full);
     assert_eq!(outcome.answers, [(Waiter(1), Reply::Commit(Err(ErrorCode::GROUP_MAX_SIZE_REACHED)))]);
     let outcome = shard.ask(at(0), &"h".into(), Ask::Join(join_request("", "m")), Waiter(2), full);
-    assert!(matches!(&outcome.answers[..], [(_, Reply::Join(reply))] if reply.code == ErrorCode::GROUP_MAX_SIZE_REACHED));
+    assert!(
+        matches!(&outcome.answers[..], [(_, Reply::Join(reply))] if reply.code == ErrorCode::GROUP_MAX_SIZE_REACHED)
+    );
     let outcome = shard.ask(at(0), &group, Ask::Commit(commit_of("t", 2, at(0))), Waiter(3), full);
     assert_eq!(outcome.appends.len(), 1);
 }

@@ -203,9 +203,7 @@ fn header_times_are_fine(header: &BatchHeader, rules: &Rules) -> bool {
     match (rules.log_append_time, header.is_log_append_time()) {
         (true, marked) => !marked,
         (false, true) => false,
-        (false, false) => {
-            time_is_fine(header.base_timestamp, rules) && time_is_fine(header.max_timestamp, rules)
-        }
+        (false, false) => time_is_fine(header.base_timestamp, rules) && time_is_fine(header.max_timestamp, rules),
     }
 }
 

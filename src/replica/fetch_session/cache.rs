@@ -149,9 +149,8 @@ impl<S> SessionCache<S> {
         if now.since_ms(entry.last_used) > EVICTION_MS {
             return Some(*oldest);
         }
-        let evictable = |entry: &&Entry<S>| {
-            now.since_ms(entry.created) > EVICTION_MS || (new.privileged && !entry.privileged)
-        };
+        let evictable =
+            |entry: &&Entry<S>| now.since_ms(entry.created) > EVICTION_MS || (new.privileged && !entry.privileged);
         let candidates = self.entries.iter().filter(|(_, entry)| evictable(entry));
         let (worth, id) = candidates.map(|(id, entry)| ((entry.privileged, entry.partitions), *id)).min()?;
         ((new.privileged, new.partitions) >= worth).then_some(id)

@@ -17,7 +17,12 @@ fn wanted(offset: i64) -> Wanted {
 
 fn empty(high_watermark: i64) -> Answer {
     let end = Offset(high_watermark);
-    Answer { high_watermark: end, last_stable_offset: end, log_start_offset: Offset(0), ..Answer::error(ErrorCode::NONE) }
+    Answer {
+        high_watermark: end,
+        last_stable_offset: end,
+        log_start_offset: Offset(0),
+        ..Answer::error(ErrorCode::NONE)
+    }
 }
 
 fn data(high_watermark: i64) -> Answer {

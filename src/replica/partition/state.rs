@@ -86,6 +86,27 @@ pub enum Found {
     },
 }
 
+/// A partition at one moment, for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Glance {
+    /// Whether it serves.
+    pub standing: Standing,
+    /// True when this node leads it.
+    pub is_leader: bool,
+    /// The first offset that still exists.
+    pub log_start_offset: Offset,
+    /// Exclusive end of what is committed.
+    pub log_end_offset: Offset,
+    /// Bytes of the log.
+    pub size: u64,
+    /// How many replicas it has.
+    pub replicas: usize,
+    /// How many are in sync.
+    pub in_sync: usize,
+    /// How many must be for acks=all.
+    pub min_in_sync: usize,
+}
+
 /// What is done when the lock is released.
 #[derive(Default)]
 pub struct Effects {
@@ -160,6 +181,20 @@ impl State {
     pub fn serving(&mut self) -> Result<&mut Log, ErrorCode> {
         self.standing.check()?;
         Ok(&mut self.log)
+    }
+
+    pub fn glance(&self) -> Glance {
+        let (replicas, in_sync, min_in_sync) = self.isr.sizes();
+        Glance {
+            standing: self.standing,
+            is_leader: self.leader == self.node,
+            log_start_offset: self.log.log_start_offset(),
+            log_end_offset: self.log.log_end_offset(),
+            size: self.log.size(),
+            replicas,
+            in_sync,
+            min_in_sync,
+        }
     }
 
     /// The log to append to, and the epoch to stamp; an error when this node may not append.

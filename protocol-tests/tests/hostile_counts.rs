@@ -45,7 +45,13 @@ fn what_is_claimed_costs_nothing() {
             assert!(guard::decode::<ListOffsetsRequest>(legacy_count(&[0; 4]), 1).is_err());
             let join = [&[0, 1, b'g', 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 1, b'c'][..]].concat();
             assert!(guard::decode::<JoinGroupRequest>(legacy_count(&join), 1).is_err());
-            assert!(guard::decode::<OffsetCommitRequest>(legacy_count(&[0, 1, b'g', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 2).is_err());
+            assert!(
+                guard::decode::<OffsetCommitRequest>(
+                    legacy_count(&[0, 1, b'g', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                    2
+                )
+                .is_err()
+            );
             assert!(ProduceRequest::decode(legacy_count(&[0xff, 0xff, 0, 1, 0, 0, 0, 1]), 3).is_err());
             assert!(FetchRequest::decode(legacy_count(&[0; 17]), 4).is_err());
             let compact = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]);

@@ -1,0 +1,248 @@
+//! Claims about the coordinators over a real store: what was answered survives a restart.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::classic::{JoinReply, JoinRequest, Protocol, SyncRequest};
+use super::records::CommittedOffset;
+use super::*;
+use crate::config::{Machine, Origin, Settings, resolve};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreOptions};
+use crate::types::Offset;
+
+/// A node in a directory.
+struct Node {
+    controller: Arc<Controller>,
+    groups: Arc<Groups>,
+    store: Arc<Store>,
+}
+
+impl Node {
+    async fn start(dir: &Path) -> Self {
+        let mut settings = Settings::default();
+        let data = dir.to_str().expect("a plain path").to_owned();
+        for (key, value) in [
+            ("log.dirs", data.as_str()),
+            ("offsets.topic.num.partitions", "3"),
+            ("group.initial.rebalance.delay.ms", "0"),
+        ] {
+            settings.set(key, value, Origin::CommandLine);
+        }
+        let config = Arc::new(resolve(&settings, &Machine::default()).expect("a valid configuration").config);
+        // The node before lets go of the directory when the last of its tasks has ended.
+        let store = loop {
+            match Store::open(dir, StoreOptions::default()) {
+                Ok((store, _)) => break store,
+                Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
+            }
+            tokio::task::yield_now().await;
+        };
+        let controller = loop {
+            match Controller::start(&config).await {
+                Ok(controller) => break controller,
+                Err(error) => assert!(error.to_string().to_lowercase().contains("lock"), "{error}"),
+            }
+            tokio::task::yield_now().await;
+        };
+        let replicas = Replicas::start(&config, &store, &Metrics::new(std::iter::empty()));
+        let installed = replicas.clone();
+        controller.on_image(Box::new(move |image| installed.install(image))).await.expect("it listens");
+        let groups = Groups::start(&config, &controller, &replicas);
+        // The groups hold the controller: a listener that held the groups would keep all of them alive for ever.
+        let listening = Arc::downgrade(&groups);
+        let listener = move |image: &Arc<MetadataImage>| {
+            if let Some(groups) = listening.upgrade() {
+                groups.install(image);
+            }
+        };
+        controller.on_image(Box::new(listener)).await.expect("it listens");
+        Self { controller, groups, store }
+    }
+
+    async fn stop(self) {
+        self.groups.stop().await;
+        self.controller.stop().await;
+        self.store.close();
+    }
+
+    /// Asks until the shard has read its log.
+    async fn ask(&self, group: &str, ask: Ask) -> Reply {
+        loop {
+            let loading = ask.refused(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+            let reply = self.groups.ask(group, ask.clone()).await;
+            if reply != loading || matches!(ask, Ask::Heartbeat { .. }) {
+                return reply;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn join(&self, group: &str, member_id: &str) -> JoinReply {
+        let request = JoinRequest {
+            member_id: member_id.into(),
+            new_member_id: "m".into(),
+            instance_id: None,
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+            protocol_type: "consumer".into(),
+            protocols: vec![Protocol { name: "range".into(), metadata: Bytes::from_static(b"meta") }],
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 60_000,
+            needs_member_id: false,
+            skips_assignment: false,
+        };
+        match self.ask(group, Ask::Join(request)).await {
+            Reply::Join(reply) => reply,
+            other => panic!("JoinGroup was answered {other:?}"),
+        }
+    }
+
+    async fn sync(&self, group: &str, generation: i32) -> Bytes {
+        let request = SyncRequest {
+            member_id: "m".into(),
+            instance_id: None,
+            generation,
+            protocol_type: None,
+            protocol: None,
+            assignment: [("m".into(), Bytes::from_static(b"share"))].into(),
+        };
+        match self.ask(group, Ask::Sync(request)).await {
+            Reply::Sync(reply) if !reply.code.is_error() => reply.assignment,
+            other => panic!("SyncGroup was answered {other:?}"),
+        }
+    }
+
+    async fn commit(&self, group: &str, member: Option<i32>, offset: i64) -> Result<(), ErrorCode> {
+        let topic_id = self.controller.image().topic("t").map_or(TopicId::ZERO, |topic| topic.id);
+        let value = CommittedOffset {
+            offset: Offset(offset),
+            leader_epoch: LeaderEpoch(0),
+            metadata: "note".into(),
+            // Now: a commit of 1970 would be past its retention already.
+            committed_at: crate::env::now(),
+            expires_at: None,
+            topic_id,
+        };
+        let request = CommitRequest {
+            member_id: if member.is_some() { "m".into() } else { "".into() },
+            instance_id: None,
+            generation: member.unwrap_or(-1),
+            tells_unknown_groups: true,
+            offsets: vec![("t".into(), 0, value)],
+        };
+        match self.ask(group, Ask::Commit(request)).await {
+            Reply::Commit(outcome) => outcome,
+            other => panic!("OffsetCommit was answered {other:?}"),
+        }
+    }
+
+    async fn committed(&self, group: &str) -> Result<Option<Offset>, ErrorCode> {
+        loop {
+            let name = group.to_owned();
+            let look = move |shard: &Shard| {
+                shard.group(&name).map(|group| group.offsets.fetch("t", TopicId::ZERO, 0).offset)
+            };
+            match self.groups.read(group, look).await {
+                Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS) => tokio::task::yield_now().await,
+                found => return found,
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_topic_nobody_coordinates() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    assert_eq!(node.commit("g", None, 5).await, Err(ErrorCode::NOT_COORDINATOR));
+    assert_eq!(node.committed("g").await, Err(ErrorCode::NOT_COORDINATOR));
+    assert_eq!(node.groups.read_all(|shard| shard.usage()).await, Ok(Vec::new()));
+    node.groups.ensure_topic().await.expect("one node is enough");
+    node.groups.ensure_topic().await.expect("it is there");
+    assert_eq!(node.commit("g", None, 5).await, Ok(()));
+    assert_eq!(node.committed("g").await, Ok(Some(Offset(5))));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_assignments_and_offsets_survive_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    let joined = node.join("g", "").await;
+    assert_eq!((joined.code, joined.generation, &*joined.member_id), (ErrorCode::NONE, 1, "m"));
+    assert_eq!(node.sync("g", 1).await, &b"share"[..]);
+    for offset in 0..500 {
+        assert_eq!(node.commit("g", Some(1), offset).await, Ok(()));
+    }
+    assert_eq!(node.commit("simple", None, 7).await, Ok(()));
+    node.stop().await;
+
+    let node = Node::start(dir.path()).await;
+    assert_eq!(node.committed("g").await, Ok(Some(Offset(499))));
+    assert_eq!(node.committed("simple").await, Ok(Some(Offset(7))));
+    assert_eq!(node.commit("g", Some(0), 1).await, Err(ErrorCode::ILLEGAL_GENERATION));
+    assert_eq!(node.commit("g", Some(1), 500).await, Ok(()));
+    assert_eq!(node.sync("g", 1).await, &b"share"[..]);
+    assert_eq!(node.join("g", "m").await.generation, 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_arrive_together_are_all_answered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    let each = (0..1_000).map(|n| node.commit(if n % 2 == 0 { "a" } else { "b" }, None, n));
+    let outcomes = futures_util::future::join_all(each).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(node.committed("a").await, Ok(Some(Offset(998))));
+    assert_eq!(node.committed("b").await, Ok(Some(Offset(999))));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_go_with_their_topic() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    node.controller.auto_create_topics(vec!["t".to_owned()]).await.expect("it is created");
+    assert_eq!(node.commit("g", None, 5).await, Ok(()));
+    let id = node.controller.image().topic("t").expect("it is there").id;
+    node.controller.delete_topics(vec![crate::controller::TopicToDelete { name: None, id }]).await.expect("it is deleted");
+    while node.committed("g").await != Ok(Some(Offset::UNKNOWN)) {
+        tokio::task::yield_now().await;
+    }
+    node.stop().await;
+    let node = Node::start(dir.path()).await;
+    // Its tombstone is in the log; without offsets and members the group is nothing.
+    assert!(matches!(node.committed("g").await, Ok(None | Some(Offset::UNKNOWN))));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_when_the_node_stops_is_told_to_look_elsewhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    node.join("g", "").await;
+    node.sync("g", 1).await;
+    let request = JoinRequest {
+        member_id: "".into(),
+        new_member_id: "n".into(),
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        protocol_type: "consumer".into(),
+        protocols: vec![Protocol { name: "range".into(), metadata: Bytes::new() }],
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 60_000,
+        needs_member_id: false,
+        skips_assignment: false,
+    };
+    let waiting = node.groups.ask("g", Ask::Join(request));
+    node.stop().await;
+    assert_eq!(waiting.await, Reply::Join(JoinReply::refused(ErrorCode::NOT_COORDINATOR, "".into())));
+}
