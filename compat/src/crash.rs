@@ -62,23 +62,21 @@ pub fn run(table: &mut Table, size: Size) {
     });
 }
 
-/// Builds the broker with the mutation that the check must catch.
+/// Builds the broker with the mutation that the check must catch, in the folder that we were built in.
 fn build_mutant() -> Result<PathBuf, String> {
     let root = crate::clients::folder("..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let folder = target.join("mutation");
-    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-    crate::clients::command("cargo")
-        .args_str("build --release --locked -p ottla --bin ottla --features mutation-acknowledges-before-write")
-        .within(&root)
-        .output()?;
-    let (built, kept) = (target.join("release/ottla"), folder.join("ottla"));
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let release = own.parent().ok_or("no folder of our own")?;
+    let target = release.parent().ok_or("no target folder")?;
+    let build = |features: &str| {
+        let cargo = crate::clients::command("cargo").args_str("build --release --locked -p ottla --bin ottla");
+        cargo.args_str(features).env("CARGO_TARGET_DIR", target).within(&root).output()
+    };
+    let (built, kept) = (release.join("ottla"), release.join("ottla-acknowledges-before-write"));
+    build("--features mutation-acknowledges-before-write")?;
     std::fs::copy(&built, &kept).map_err(|e| format!("{}: {e}", built.display()))?;
-    // The honest build goes back to its place.
-    crate::clients::command("cargo")
-        .args_str("build --release --locked -p ottla --bin ottla")
-        .within(&root)
-        .output()?;
+    // The honest build goes back to its place; cargo has kept it.
+    build("")?;
     Ok(kept)
 }
 
