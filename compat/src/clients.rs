@@ -70,6 +70,12 @@ impl Call {
         self
     }
 
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: &Path) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
     /// Runs it in a folder.
     pub fn within(mut self, folder: &Path) -> Self {
         self.0.current_dir(folder);

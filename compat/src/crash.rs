@@ -3,7 +3,9 @@
 //! appears). Then a build that acknowledges before it writes must be caught by the same check, or the check is worth nothing.
 
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -60,23 +62,21 @@ pub fn run(table: &mut Table, size: Size) {
     });
 }
 
-/// Builds the broker with the mutation that the check must catch.
+/// Builds the broker with the mutation that the check must catch, in the folder that we were built in.
 fn build_mutant() -> Result<PathBuf, String> {
     let root = crate::clients::folder("..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let folder = target.join("mutation");
-    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-    crate::clients::command("cargo")
-        .args_str("build --release --locked -p ottla --bin ottla --features mutation-acknowledges-before-write")
-        .within(&root)
-        .output()?;
-    let (built, kept) = (target.join("release/ottla"), folder.join("ottla"));
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let release = own.parent().ok_or("no folder of our own")?;
+    let target = release.parent().ok_or("no target folder")?;
+    let build = |features: &str| {
+        let cargo = crate::clients::command("cargo").args_str("build --release --locked -p ottla --bin ottla");
+        cargo.args_str(features).env("CARGO_TARGET_DIR", target).within(&root).output()
+    };
+    let (built, kept) = (release.join("ottla"), release.join("ottla-acknowledges-before-write"));
+    build("--features mutation-acknowledges-before-write")?;
     std::fs::copy(&built, &kept).map_err(|e| format!("{}: {e}", built.display()))?;
-    // The honest build goes back to its place.
-    crate::clients::command("cargo")
-        .args_str("build --release --locked -p ottla --bin ottla")
-        .within(&root)
-        .output()?;
+    // The honest build goes back to its place; cargo has kept it.
+    build("")?;
     Ok(kept)
 }
 
@@ -163,15 +163,21 @@ fn rounds(binary: &Option<PathBuf>, size: Size) -> Result<Outcome, String> {
     }
     let promises = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner());
     lost.extend(promises.doubled.iter().cloned());
-    let summary = format!("{} acknowledged records, {in_roll} kills during a roll", promises.records.len());
+    let (records, commits) = (promises.records.len(), promises.commits.get(&0).copied().unwrap_or(0));
+    if commits == 0 {
+        return Err("no commit was acknowledged".to_owned());
+    }
+    let summary = format!("{records} acknowledged records, {commits} commits, {in_roll} kills during a roll");
     Ok(Outcome { summary, lost })
 }
 
-/// A producer that sends as fast as it can and a consumer that commits, each on its thread.
+/// A producer that sends as fast as it can, and a process that commits and is killed with the broker: a commit that waits
+/// for an answer would be sent again after the restart, and hide that an earlier one was lost.
 struct Load {
     stopping: Arc<AtomicBool>,
     acknowledged: Acknowledged,
     already: usize,
+    committer: Child,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -202,9 +208,9 @@ impl Load {
                 }
             }
         });
-        let (stop, bootstrap, promised) = (stopping.clone(), bootstrap.to_owned(), acknowledged.clone());
-        let committing = std::thread::spawn(move || commit_on_and_on(&bootstrap, &stop, &promised));
-        Ok(Self { stopping, acknowledged: acknowledged.clone(), already, threads: vec![producing, committing] })
+        let (committer, listening) = start_committer(bootstrap, acknowledged)?;
+        let threads = vec![producing, listening];
+        Ok(Self { stopping, acknowledged: acknowledged.clone(), already, committer, threads })
     }
 
     /// Waits for so many acknowledgements; then, where a roll is wanted, for one to begin. True when it did.
@@ -230,8 +236,11 @@ impl Load {
         Ok(true)
     }
 
-    fn stop(self) {
+    fn stop(mut self) {
         self.stopping.store(true, Ordering::Relaxed);
+        // Where it has ended by itself it has printed why.
+        let _ = self.committer.kill();
+        let _ = self.committer.wait();
         for thread in self.threads {
             // A thread that panicked has printed why; what it promised before stands.
             let _ = thread.join();
@@ -256,29 +265,64 @@ fn newest_log(folder: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-fn commit_on_and_on(bootstrap: &str, stop: &AtomicBool, acknowledged: &Acknowledged) {
-    let made: Result<BaseConsumer, KafkaError> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
+/// Starts the process that commits, and a thread that keeps what was acknowledged to it.
+fn start_committer(
+    bootstrap: &str,
+    acknowledged: &Acknowledged,
+) -> Result<(Child, std::thread::JoinHandle<()>), String> {
+    let promised = acknowledged.promises.clone();
+    let first = promised.lock().unwrap_or_else(|e| e.into_inner()).commits.get(&0).copied().unwrap_or(0);
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let mut child = Command::new(own)
+        .arg("committer")
+        .env("COMMITTER_BOOTSTRAP", bootstrap)
+        .env("COMMITTER_FIRST", first.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let stdout = child.stdout.take().ok_or("no stdout")?;
+    let listening = std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let Ok(offset) = line.parse() else { continue };
+            let mut promises = promised.lock().unwrap_or_else(|e| e.into_inner());
+            (0..PARTITIONS).for_each(|partition| {
+                promises.commits.insert(partition, offset);
+            });
+        }
+    });
+    Ok((child, listening))
+}
+
+/// The process that commits one offset after another for every partition and prints each that was acknowledged.
+pub fn committer() -> ExitCode {
+    match commit_on_and_on() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("committer: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn commit_on_and_on() -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).map_err(|e| format!("{name}: {e}"));
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", variable("COMMITTER_BOOTSTRAP")?)
         .set("group.id", GROUP)
         .set("enable.auto.commit", "false")
-        .create();
-    let Ok(consumer) = made else { return };
-    let first = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner()).commits.get(&0).copied().unwrap_or(0);
-    let mut next = first;
-    while !stop.load(Ordering::Relaxed) {
+        .create()
+        .map_err(|e: KafkaError| e.to_string())?;
+    let mut next: i64 = variable("COMMITTER_FIRST")?.parse().map_err(|e| format!("{e}"))?;
+    loop {
         next += 1;
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
-            if list.add_partition_offset(TOPIC, partition, Offset::Offset(next)).is_err() {
-                return;
-            }
+            list.add_partition_offset(TOPIC, partition, Offset::Offset(next)).map_err(|e| e.to_string())?;
         }
-        // The topic may not be there yet, or the broker gone: then nothing is promised.
+        // The topic may not be there yet: then nothing is promised.
         if consumer.commit(&list, CommitMode::Sync).is_ok() {
-            let mut promises = acknowledged.promises.lock().unwrap_or_else(|e| e.into_inner());
-            for partition in 0..PARTITIONS {
-                promises.commits.insert(partition, next);
-            }
+            println!("{next}");
         }
     }
 }

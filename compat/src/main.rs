@@ -38,12 +38,17 @@ enum Suite {
     /// One member of the group that `input` reads with; started by it.
     #[command(hide = true)]
     Member,
+    /// Commits on and on while `crash` loads a broker; started by it.
+    #[command(hide = true)]
+    Committer,
 }
 
 fn main() -> ExitCode {
     let suite = Arguments::parse().suite.unwrap_or(Suite::All);
-    if let Suite::Member = suite {
-        return input::member();
+    match suite {
+        Suite::Member => return input::member(),
+        Suite::Committer => return crash::committer(),
+        _ => {}
     }
     let mut table = table::Table::default();
     match suite {
