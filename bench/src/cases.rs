@@ -14,16 +14,29 @@ const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
 /// How much load each case makes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Length {
     /// MiB of 1 KiB records in the main case, and as much before it to warm up.
     pub mib: usize,
     /// Seconds of each paced case.
     pub seconds: u64,
+    /// The cases to run; all when empty.
+    pub cases: Vec<String>,
 }
 
-/// Starts a broker, runs every case, stops it.
-pub fn round(kind: Kind, workshop: &Workshop, length: Length) -> Vec<Figure> {
+type Case = fn(&Broker, &Length, &mut Vec<Figure>);
+
+/// The cases by name, in their order.
+const CASES: &[(&str, Case)] = &[
+    ("tail", produce_and_tail),
+    ("compressed", compressed),
+    ("unbatched", unbatched),
+    ("pipelined", pipelined),
+    ("paced", paced),
+];
+
+/// Starts a broker, runs the cases, stops it.
+pub fn round(kind: Kind, workshop: &Workshop, length: &Length) -> Vec<Figure> {
     let broker = Broker::start(kind, workshop);
     let mut figures = vec![
         ("exec to first acknowledged produce, ms", broker.first_acknowledgement.as_secs_f64() * 1e3),
@@ -36,15 +49,11 @@ pub fn round(kind: Kind, workshop: &Workshop, length: Length) -> Vec<Figure> {
     figures.push(("idle CPU, %", 100.0 * idle.cpu / idle.seconds));
     figures.push(("resident idle, MiB", broker.resident() / MIB));
     warm_up(&broker, length);
-    produce_and_tail(&broker, length, &mut figures);
-    for (codec, name) in
-        [(Codec::Lz4, "lz4 JSON produce, CPU-s per wire GiB"), (Codec::Zstd, "zstd JSON produce, CPU-s per wire GiB")]
-    {
-        compressed(&broker, codec, name, length, &mut figures);
+    for (name, case) in CASES {
+        if length.cases.is_empty() || length.cases.iter().any(|wanted| wanted == name) {
+            case(&broker, length, &mut figures);
+        }
     }
-    unbatched(&broker, length, &mut figures);
-    pipelined(&broker, length, &mut figures);
-    paced(&broker, length, &mut figures);
     broker.stop();
     figures
 }
@@ -56,7 +65,7 @@ fn topic(broker: &Broker, name: &str, partitions: usize) -> To {
 }
 
 /// A Java broker needs its code compiled, every broker its memory touched.
-fn warm_up(broker: &Broker, length: Length) {
+fn warm_up(broker: &Broker, length: &Length) {
     let to = topic(broker, "warm-up", 1);
     let batch = Batch::random(63, 1024);
     let rounds = if broker.kind == Kind::Kafka { 3 } else { 1 };
@@ -78,7 +87,7 @@ fn settle() {
     rustix::fs::sync();
 }
 
-fn produce_and_tail(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
+fn produce_and_tail(broker: &Broker, length: &Length, figures: &mut Vec<Figure>) {
     let to = topic(broker, "tail", 1);
     let batch = Batch::random(63, 1024);
     let batches = length.mib * 1024 / 63;
@@ -99,17 +108,21 @@ fn produce_and_tail(broker: &Broker, length: Length, figures: &mut Vec<Figure>) 
     figures.push(("seconds per GiB, closed loop", took.as_secs_f64() / (payload / GIB)));
 }
 
-fn compressed(broker: &Broker, codec: Codec, name: &'static str, length: Length, figures: &mut Vec<Figure>) {
-    let to = topic(broker, &format!("json-{codec:?}"), 1);
-    let batch = Batch::json(600, codec);
-    let batches = (length.mib << 20) / 4 / batch.bytes.len();
-    let before = broker.read();
-    closed_loop(&to, &batch, 1, 4, batches);
-    let spent = broker.since(before);
-    figures.push((name, spent.cpu / ((batches * batch.bytes.len()) as f64 / GIB)));
+fn compressed(broker: &Broker, length: &Length, figures: &mut Vec<Figure>) {
+    for (codec, name) in
+        [(Codec::Lz4, "lz4 JSON produce, CPU-s per wire GiB"), (Codec::Zstd, "zstd JSON produce, CPU-s per wire GiB")]
+    {
+        let to = topic(broker, &format!("json-{codec:?}"), 1);
+        let batch = Batch::json(600, codec);
+        let batches = (length.mib << 20) / 4 / batch.bytes.len();
+        let before = broker.read();
+        closed_loop(&to, &batch, 1, 4, batches);
+        let spent = broker.since(before);
+        figures.push((name, spent.cpu / ((batches * batch.bytes.len()) as f64 / GIB)));
+    }
 }
 
-fn unbatched(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
+fn unbatched(broker: &Broker, length: &Length, figures: &mut Vec<Figure>) {
     let to = topic(broker, "unbatched", 1);
     let batch = Batch::random(1, 100);
     let before = broker.read();
@@ -120,7 +133,7 @@ fn unbatched(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
     figures.push(("the same, p99 of the acknowledgement, µs", latencies.value_at_quantile(0.99) as f64));
 }
 
-fn pipelined(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
+fn pipelined(broker: &Broker, length: &Length, figures: &mut Vec<Figure>) {
     let to = topic(broker, "pipelined", 1);
     let batch = Batch::random(1, 100);
     let per_connection = 2000 * length.seconds as usize;
@@ -130,7 +143,7 @@ fn pipelined(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
     figures.push(("pipelined 16 x 8, CPU µs per request", spent.cpu * 1e6 / (16 * per_connection) as f64));
 }
 
-fn paced(broker: &Broker, length: Length, figures: &mut Vec<Figure>) {
+fn paced(broker: &Broker, length: &Length, figures: &mut Vec<Figure>) {
     let to = topic(broker, "paced", 1);
     let batch = Batch::random(100, 1024);
     let epoch = Instant::now();

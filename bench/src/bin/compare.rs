@@ -21,6 +21,9 @@ struct Arguments {
     /// Leave Apache Kafka out.
     #[arg(long)]
     without_kafka: bool,
+    /// Run these cases only: tail, compressed, unbatched, pipelined, paced.
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
 }
 
 /// A goal of the project: the figure, Ottla over Kafka at most, Ottla over the null broker at most, absolute at most.
@@ -49,7 +52,7 @@ type Rounds = BTreeMap<&'static str, Vec<f64>>;
 fn main() -> Result<(), String> {
     let arguments = Arguments::parse();
     let workshop = Workshop::open()?;
-    let length = Length { mib: arguments.mib, seconds: arguments.seconds };
+    let length = Length { mib: arguments.mib, seconds: arguments.seconds, cases: arguments.cases };
     let mut kinds = vec![Kind::Ottla, Kind::Null];
     if !arguments.without_kafka {
         kinds.push(Kind::Kafka);
@@ -59,7 +62,7 @@ fn main() -> Result<(), String> {
         for turn in 0..kinds.len() {
             let kind = kinds[(number + turn) % kinds.len()];
             eprintln!("round {} of {}: {kind:?}", number + 1, arguments.rounds);
-            let figures = round(kind, &workshop, length);
+            let figures = round(kind, &workshop, &length);
             let (_, rounds) = all.iter_mut().find(|(k, _)| *k == kind).expect("every kind has its rounds");
             for (name, value) in figures {
                 rounds.entry(name).or_default().push(value);
