@@ -60,7 +60,8 @@ async fn broker(dir: &Path) -> Arc<Broker> {
 /// Dispatches frames, each an API key, a version and what follows the correlation id.
 fn check(frames: &[(i16, i16, &[u8])], mut outcome: impl FnMut(Result<Call, Disconnect>)) {
     let dir = tempfile::tempdir().expect("a directory");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let broker = broker(dir.path()).await;
         let mut context = RequestContext::of_connection(1, "PLAINTEXT".into(), IpAddr::V4(Ipv4Addr::LOCALHOST));

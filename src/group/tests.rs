@@ -141,9 +141,8 @@ impl Node {
     async fn committed(&self, group: &str) -> Result<Option<Offset>, ErrorCode> {
         loop {
             let name = group.to_owned();
-            let look = move |shard: &Shard| {
-                shard.group(&name).map(|group| group.offsets.fetch("t", TopicId::ZERO, 0).offset)
-            };
+            let look =
+                move |shard: &Shard| shard.group(&name).map(|group| group.offsets.fetch("t", TopicId::ZERO, 0).offset);
             match self.groups.read(group, look).await {
                 Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS) => tokio::task::yield_now().await,
                 found => return found,
@@ -213,7 +212,10 @@ async fn offsets_go_with_their_topic() {
     node.controller.auto_create_topics(vec!["t".to_owned()]).await.expect("it is created");
     assert_eq!(node.commit("g", None, 5).await, Ok(()));
     let id = node.controller.image().topic("t").expect("it is there").id;
-    node.controller.delete_topics(vec![crate::controller::TopicToDelete { name: None, id }]).await.expect("it is deleted");
+    node.controller
+        .delete_topics(vec![crate::controller::TopicToDelete { name: None, id }])
+        .await
+        .expect("it is deleted");
     while node.committed("g").await != Ok(Some(Offset::UNKNOWN)) {
         tokio::task::yield_now().await;
     }

@@ -84,7 +84,8 @@ pub fn check_frame(codec: Codec, payload: &[u8]) -> Result<(), RecordsError> {
 fn xerial_blocks_fit(payload: &[u8]) -> bool {
     let Some(mut rest) = payload.get(XERIAL_HEADER_BYTES..) else { return false };
     while let Some((length, behind)) = rest.split_first_chunk() {
-        let Some(next) = usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| behind.get(length..)) else {
+        let Some(next) = usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| behind.get(length..))
+        else {
             return false;
         };
         rest = next;
