@@ -482,7 +482,7 @@ fn a_full_group_takes_nobody_in() {
     assert_eq!(bench.joined(second).code, ErrorCode::GROUP_MAX_SIZE_REACHED);
     bench.wait(10_000);
     let id = bench.joined(first).member_id.clone();
-    bench.settle(&[id.clone()]);
+    bench.settle(std::slice::from_ref(&id));
     let third = bench.join(request(""));
     assert_eq!(bench.joined(third).code, ErrorCode::GROUP_MAX_SIZE_REACHED);
     assert_eq!(bench.heartbeat(&id), ErrorCode::NONE);
