@@ -163,11 +163,7 @@ fn read_generations(database: &Database) -> Result<BTreeMap<Generation, Generati
 /// Takes a row's key and value; `None` when they cannot be read.
 type RowReader<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Option<()>;
 
-fn scan(
-    database: &Database,
-    (from, to): (&[u8], &[u8]),
-    row: RowReader<'_>,
-) -> Result<(), StoreError> {
+fn scan(database: &Database, (from, to): (&[u8], &[u8]), row: RowReader<'_>) -> Result<(), StoreError> {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(to);
     options.set_readahead_size(1 << 20);
