@@ -13,6 +13,7 @@ mod control;
 mod directory;
 mod families;
 pub mod keys;
+mod memory;
 pub mod metadata;
 mod operation;
 mod queue;
@@ -189,6 +190,7 @@ impl Store {
     /// Opens a directory, making it if it is missing, replays what the last run left, and starts the threads.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<(Arc<Self>, Recovered), StoreError> {
         let lock = DirectoryLock::take(dir)?;
+        memory::keep_pages();
         let direct_io = directory::supports_direct_io(dir);
         let (sequence, noted) = directory::SequenceFile::open(dir)?;
         let database = Database::open(dir, &options, direct_io)?;
