@@ -245,10 +245,12 @@ impl Rooms {
         // This registration told the controller how the last run ended: from now on this boot is the known one.
         store.confirm_boot()?;
         let sweeper = tokio::spawn(replicas.clone().sweep());
+        let sessions = FetchSessions::new(config.max_incremental_fetch_session_cache_slots);
+        sessions.show_in(metrics);
         let broker = Arc::new(Broker {
             config: config.clone(),
             metrics: metrics.clone(),
-            sessions: FetchSessions::new(config.max_incremental_fetch_session_cache_slots),
+            sessions,
             producer_ids: ProducerIds::new(&controller),
             controller,
             replicas,
