@@ -39,7 +39,14 @@ fn scenarios(table: &mut Table, client: &str, bootstrap: &str, start: &dyn Fn() 
         Err(reason) => return table.case(client, "lists its scenarios", || Err(reason)),
     };
     for scenario in listed.lines() {
-        table.case(client, scenario, || start().arg_str(bootstrap).arg_str(scenario).output().map(|_| String::new()));
+        let run = || start().arg_str(bootstrap).arg_str(scenario).output();
+        table.case(client, scenario, || match run() {
+            Ok(_) => Ok(String::new()),
+            // kafka-python's groups fail now and then on Apache Kafka too: a second try, and the table says so.
+            Err(first) => {
+                run().map(|_| "at the second try".to_owned()).map_err(|second| format!("{first}\nthen: {second}"))
+            }
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 //! The producers' state is the newest snapshot below the end, and the headers of the batches after it.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use super::batch::BatchHeader;
 use super::epochs::LeaderEpochs;
@@ -14,6 +14,9 @@ use crate::config::TopicConfig;
 use crate::error::StoreError;
 use crate::store::{Change, OffsetRange, Replica, ReplicaId, ReplicaRow, Segment, Store};
 use crate::types::{Offset, Timestamp};
+
+/// The offsets topic alone has fifty compacted partitions.
+static SAY_NO_CLEANER: Once = Once::new();
 
 impl Log {
     /// Opens a replica's log as the store has it. Blocks; reads headers that no snapshot covers.
@@ -50,10 +53,11 @@ impl Log {
         // A start inside an epoch moves the epoch's start, and that is not written at once.
         log.epochs.truncate_from_start(log.log_start);
         if log.config.cleanup_policy.compact {
-            tracing::info!(
-                replica = log.replica.id().0,
-                "cleanup.policy=compact is accepted, but this version has no cleaner: nothing is compacted"
-            );
+            SAY_NO_CLEANER.call_once(|| {
+                tracing::info!(
+                    "cleanup.policy=compact is accepted, but this version has no cleaner: nothing is compacted"
+                );
+            });
         }
         Ok(log)
     }

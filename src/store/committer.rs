@@ -169,6 +169,12 @@ impl Committer {
         }
         self.appends = appends;
         self.generations.write(&mut commit);
+        // Proves that the crash test of compat/ can fail.
+        #[cfg(feature = "mutation-acknowledges-before-write")]
+        {
+            self.publish();
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
+        }
         self.write(commit)?;
         self.generation_bytes += bytes;
         Ok(())
