@@ -17,11 +17,11 @@ keys! {
         "Kafka's request handler threads; Ottla runs one worker thread per core.";
     "background.threads" Int "10" [AtLeast(1.0)] High ClusterWide Unneeded
         "Kafka's threads for background work; Ottla runs one worker thread per core.";
-    "queued.max.requests" Int "500" [AtLeast(1.0)] High ReadOnly Honoured
-        "How many decoded requests may wait for an answer over all connections before reading pauses.";
+    "queued.max.requests" Int "500" [AtLeast(1.0)] High ReadOnly Unneeded
+        "Kafka's queue of requests; Ottla bounds the requests in flight per connection.";
     "queued.max.request.bytes" Long "-1" [Any] Medium ReadOnly Honoured
         "How many bytes of requests may be in memory before reading pauses; unset, a quarter of the memory, at most 256 MiB.";
-    "request.timeout.ms" Int "30000" [Any] High ReadOnly Honoured
+    "request.timeout.ms" Int "30000" [Any] High ReadOnly NotYet
         "How long a client-side request of the broker may take before it counts as failed.";
     "socket.request.max.bytes" Int "104857600" [AtLeast(1.0)] High ReadOnly Honoured
         "The largest request; a longer one closes its connection.";
@@ -53,7 +53,7 @@ keys! {
         "The most bytes that one Fetch is answered with, whatever it asks.";
     "max.incremental.fetch.session.cache.slots" Int "1000" [AtLeast(0.0)] Medium ReadOnly Honoured
         "How many fetch sessions are kept (KIP-227).";
-    "max.request.partition.size.limit" Int "2000" [AtLeast(1.0)] Medium ReadOnly Honoured
+    "max.request.partition.size.limit" Int "2000" [AtLeast(1.0)] Medium ReadOnly NotYet
         "How many partitions one DescribeTopicPartitions answer may hold.";
     "fetch.purgatory.purge.interval.requests" Int "1000" [Any] Medium ReadOnly Unneeded
         "When Kafka sweeps its waiting fetches; Ottla's waiters leave no litter.";
