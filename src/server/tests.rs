@@ -365,28 +365,6 @@ fn a_full_broker_lets_the_next_connection_wait_for_a_seat() {
     });
 }
 
-/// Resident memory of this process in bytes.
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("linux");
-    let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
-    pages * 4096
-}
-
-#[test]
-fn two_hundred_claims_of_ninety_mebibytes_cost_what_was_sent() {
-    with_server(config(), |running| {
-        let before = resident();
-        let mut claims: Vec<Client> = (0..200).map(|_| connect(&running)).collect();
-        for client in &mut claims {
-            client.write_all(&(90_u32 << 20).to_be_bytes()).unwrap();
-            client.write_all(&[0; 1_000]).unwrap();
-        }
-        until(&running, || running.metrics.bytes_in.get() >= 200 * 1_004);
-        let grown = resident().saturating_sub(before);
-        assert!(grown < 64 << 20, "{grown} bytes");
-    });
-}
-
 #[test]
 fn requests_arrive_one_at_a_time_when_the_budget_is_smaller_than_each() {
     with_server(BrokerConfig { queued_max_request_bytes: 1, ..config() }, |running| {
