@@ -267,7 +267,8 @@ fn a_log_start_drops_spans_and_their_generations_files() {
     store.change_and_wait(&replica, Change::LogStart { to: Offset(301), snapshot: None }).unwrap();
     let row = replica.row();
     assert_eq!(row.log_start, Offset(301));
-    assert!(row.first_span <= Offset(301) && row.first_span > Offset(200), "{row:?}");
+    // Where a span ends depends on how appends fell into commits.
+    assert!(row.first_span <= Offset(301) && row.first_span > Offset(100), "{row:?}");
     assert_eq!(row.bytes_end - row.bytes_dropped, 10_000 * (400 - row.first_span.get()).cast_unsigned() / 2);
     assert_eq!(offsets(&store, ids[0], 301, 400), evens(300, 400));
     // The dropped files hold what is alive of nobody: after a reopening at the latest they are gone.
