@@ -345,10 +345,12 @@ impl Committer {
         self.shared.check_online()?;
         self.roll_now()?;
         let shared = Arc::clone(&self.shared);
+        // The mark says that everything is on the disk, so everything is there first.
+        shared.database.flush_records(true)?;
+        shared.database.sync()?;
         let mut commit = Commit::new(&shared.database);
         commit.put_local(recover::STOPPED, recover::CLEAN);
         self.write(commit)?;
-        shared.database.flush_records(true)?;
         shared.database.flush_rows()?;
         shared.database.sync()
     }

@@ -91,8 +91,10 @@ impl Database {
 
     /// Writes rows.
     pub fn write_rows(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), StoreError> {
-        self.rows_unsynced.store(true, Ordering::Relaxed);
-        self.rows.write_opt(batch, options).map_err(|error| self.failed("a write", &error))
+        self.rows.write_opt(batch, options).map_err(|error| self.failed("a write", &error))?;
+        // After the write: a sync that ran in between did not cover it.
+        self.rows_unsynced.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Writes records. The rows that they need were written before.

@@ -68,7 +68,7 @@ pub fn recover(database: &Database, noted: [u64; 2]) -> Result<Found, StoreError
     let mut generations = Generations::new(newest, read_generations(database)?);
     let mut replicas = read_replicas(database)?;
     let mut commit = Commit::new(database);
-    if !clean {
+    if !clean || recovered.unclean {
         // Only what was not flushed is in doubt: the open generation, and after a stop of the machine those before it.
         let from = if recovered.unclean { open.saturating_sub(UNFLUSHED_GENERATIONS) } else { open };
         generations.recount(from, newest);
