@@ -160,7 +160,7 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'stati
 }
 
 /// How long a stop waits for requests in flight.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Opens the rooms from the ground up, serves until asked to stop, and closes them from the roof down.
 async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Result<(), String> {
