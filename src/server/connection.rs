@@ -124,7 +124,7 @@ impl Connection {
     fn start(&mut self, frame: bytes::Bytes, now: Tick) {
         self.context.received = now;
         self.metrics.requests.add(1);
-        let started = (self.shared.service)(&mut self.context, frame).and_then(|call| {
+        let started = self.shared.service.start(&mut self.context, frame).and_then(|call| {
             self.shared.metrics.request(call.row).requested(call.api_version);
             self.output.push(call, now)
         });
@@ -248,7 +248,8 @@ impl Future for Connection {
                 // How long is for the drain to say.
                 self.end_by(CloseCause::Shutdown, "the broker stops", Tick(u64::MAX));
             }
-            let received = self.receive(cx, now);
+            let (service, mut received) = (Arc::clone(&self.shared), false);
+            service.service.burst(&mut || received = self.receive(cx, now));
             let has_room = self.send(cx);
             if !received && !has_room {
                 break;
