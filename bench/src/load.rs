@@ -10,6 +10,15 @@ use hdrhistogram::Histogram;
 use crate::batch::Batch;
 use crate::wire;
 
+/// The longest latency that is told apart, in microseconds: ten minutes. A histogram without an upper bound files
+/// longer ones under its lowest value.
+const LONGEST: u64 = 600_000_000;
+
+/// A histogram of microseconds, to three digits.
+fn microseconds() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order")
+}
+
 /// Where to send.
 #[derive(Clone)]
 pub struct To {
@@ -57,7 +66,7 @@ pub fn closed_loop(to: &To, batch: &Batch, connections: usize, window: usize, ba
 /// Sends one batch every `interval` for `duration`, on schedule whatever the answers do, stamped with its scheduled time.
 /// Returns the latencies of the acknowledgements in microseconds.
 pub fn on_schedule(to: &To, batch: &Batch, interval: Duration, duration: Duration, epoch: Instant) -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).expect("three digits");
+    let mut histogram = microseconds();
     let mut stream = wire::connect(&to.address);
     let mut reader = stream.try_clone().expect("a TCP socket");
     let (scheduled, due) = std::sync::mpsc::channel::<Instant>();
@@ -128,7 +137,7 @@ impl Tail {
     /// Stops and returns the ages.
     pub fn stop(self) -> Histogram<u64> {
         self.stopping.store(true, Ordering::Relaxed);
-        let mut all = Histogram::new(3).expect("three digits");
+        let mut all = microseconds();
         for thread in self.threads {
             all.add(thread.join().expect("the consumer did not fail")).expect("the same digits");
         }
@@ -144,7 +153,7 @@ fn follow(
     seen: &AtomicU64,
     stamps: Option<(usize, Instant)>,
 ) -> Histogram<u64> {
-    let mut ages = Histogram::new(3).expect("three digits");
+    let mut ages = microseconds();
     let mut stream = wire::connect(&to.address);
     let (mut next, mut answer) = (from, Vec::new());
     while !stopping.load(Ordering::Relaxed) {
@@ -164,4 +173,16 @@ fn follow(
         }
     }
     ages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::microseconds;
+
+    #[test]
+    fn a_slow_answer_is_filed_as_slow() {
+        let mut histogram = microseconds();
+        histogram.saturating_record(5_000);
+        assert!((5_000..5_010).contains(&histogram.value_at_quantile(0.99)), "{}", histogram.value_at_quantile(0.99));
+    }
 }
