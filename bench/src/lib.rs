@@ -8,5 +8,7 @@ pub mod batch;
 pub mod broker;
 pub mod cases;
 pub mod load;
+pub mod machine;
 pub mod null;
+pub mod report;
 pub mod wire;

@@ -3,12 +3,22 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use crate::batch::Batch;
 use crate::wire;
+
+/// The longest latency that is told apart, in microseconds: ten minutes. A histogram without an upper bound files
+/// longer ones under its lowest value.
+const LONGEST: u64 = 600_000_000;
+
+/// A histogram of microseconds, to three digits.
+fn microseconds() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order")
+}
 
 /// Where to send.
 #[derive(Clone)]
@@ -57,7 +67,7 @@ pub fn closed_loop(to: &To, batch: &Batch, connections: usize, window: usize, ba
 /// Sends one batch every `interval` for `duration`, on schedule whatever the answers do, stamped with its scheduled time.
 /// Returns the latencies of the acknowledgements in microseconds.
 pub fn on_schedule(to: &To, batch: &Batch, interval: Duration, duration: Duration, epoch: Instant) -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).expect("three digits");
+    let mut histogram = microseconds();
     let mut stream = wire::connect(&to.address);
     let mut reader = stream.try_clone().expect("a TCP socket");
     let (scheduled, due) = std::sync::mpsc::channel::<Instant>();
@@ -96,19 +106,25 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Starts reading at the offsets given, one for each partition. With `stamps` it records the age of each batch when it
-    /// arrives, in microseconds.
+    /// Starts reading at the offsets given, one for each partition; when it returns, each has read once. With `stamps` it
+    /// records the age of each batch when it arrives, in microseconds.
     pub fn start(to: &To, from: &[i64], stamps: Option<(usize, Instant)>) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(AtomicU64::new(0));
+        let (began, begins) = std::sync::mpsc::channel();
         let threads = from
             .iter()
             .enumerate()
             .map(|(partition, from)| {
-                let (to, stopping, seen, from) = (to.clone(), stopping.clone(), seen.clone(), *from);
-                std::thread::spawn(move || follow(&to, partition as i32, from, &stopping, &seen, stamps))
+                let (stopping, seen, began) = (stopping.clone(), seen.clone(), began.clone());
+                let follower = Follower { to: to.clone(), partition: partition as i32, next: *from, stamps };
+                std::thread::spawn(move || follower.follow(began, &stopping, &seen))
             })
             .collect();
+        drop(began);
+        for _ in from {
+            begins.recv().expect("the consumer reads once");
+        }
         Self { stopping, seen, threads }
     }
 
@@ -116,8 +132,9 @@ impl Tail {
     pub fn wait_for(&self, records: u64) {
         let deadline = Instant::now() + Duration::from_secs(120);
         while self.seen.load(Ordering::Relaxed) < records {
+            let failed = self.threads.iter().any(std::thread::JoinHandle::is_finished);
             assert!(
-                Instant::now() < deadline,
+                !failed && Instant::now() < deadline,
                 "the tail consumer saw {} of {records}",
                 self.seen.load(Ordering::Relaxed)
             );
@@ -128,7 +145,7 @@ impl Tail {
     /// Stops and returns the ages.
     pub fn stop(self) -> Histogram<u64> {
         self.stopping.store(true, Ordering::Relaxed);
-        let mut all = Histogram::new(3).expect("three digits");
+        let mut all = microseconds();
         for thread in self.threads {
             all.add(thread.join().expect("the consumer did not fail")).expect("the same digits");
         }
@@ -136,32 +153,52 @@ impl Tail {
     }
 }
 
-fn follow(
-    to: &To,
+/// What one thread of a [`Tail`] reads.
+struct Follower {
+    to: To,
     partition: i32,
-    from: i64,
-    stopping: &AtomicBool,
-    seen: &AtomicU64,
+    next: i64,
     stamps: Option<(usize, Instant)>,
-) -> Histogram<u64> {
-    let mut ages = Histogram::new(3).expect("three digits");
-    let mut stream = wire::connect(&to.address);
-    let (mut next, mut answer) = (from, Vec::new());
-    while !stopping.load(Ordering::Relaxed) {
-        stream.write_all(&wire::fetch(&to.topic, partition, next)).expect("the broker reads");
-        wire::read_frame(&mut stream, &mut answer);
-        let now = stamps.map(|(_, epoch)| epoch.elapsed().as_nanos() as u64);
-        let (error, records) = wire::fetched(&to.topic, &answer);
-        assert_eq!(error, 0, "fetch is refused");
-        for (base, batch) in wire::batches(records) {
-            assert_eq!(base, next, "a gap in the offsets");
-            next = wire::end_of(base, batch);
-            if let (Some((at, _)), Some(now)) = (stamps, now) {
-                let stamp = u64::from_be_bytes(*batch[at..].first_chunk().expect("a stamp"));
-                ages.saturating_record(now.saturating_sub(stamp) / 1000);
+}
+
+impl Follower {
+    fn follow(mut self, began: Sender<()>, stopping: &AtomicBool, seen: &AtomicU64) -> Histogram<u64> {
+        let mut ages = microseconds();
+        let (mut stream, mut answer) = (wire::connect(&self.to.address), Vec::new());
+        let mut first = Some(began);
+        while !stopping.load(Ordering::Relaxed) {
+            let wait = if first.is_some() { Duration::ZERO } else { wire::LONG_POLL };
+            let request = wire::fetch(&self.to.topic, self.partition, self.next, wait);
+            stream.write_all(&request).expect("the broker reads");
+            wire::read_frame(&mut stream, &mut answer);
+            let now = self.stamps.map(|(_, epoch)| epoch.elapsed().as_nanos() as u64);
+            let (error, records) = wire::fetched(&self.to.topic, &answer);
+            assert_eq!(error, 0, "fetch is refused");
+            for (base, batch) in wire::batches(records) {
+                assert_eq!(base, self.next, "a gap in the offsets");
+                self.next = wire::end_of(base, batch);
+                if let (Some((at, _)), Some(now)) = (self.stamps, now) {
+                    let stamp = u64::from_be_bytes(*batch[at..].first_chunk().expect("a stamp"));
+                    ages.saturating_record(now.saturating_sub(stamp) / 1000);
+                }
+                seen.fetch_add((self.next - base) as u64, Ordering::Relaxed);
             }
-            seen.fetch_add((next - base) as u64, Ordering::Relaxed);
+            if let Some(began) = first.take() {
+                began.send(()).expect("the starter waits");
+            }
         }
+        ages
     }
-    ages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::microseconds;
+
+    #[test]
+    fn a_slow_answer_is_filed_as_slow() {
+        let mut histogram = microseconds();
+        histogram.saturating_record(5_000);
+        assert!((5_000..5_010).contains(&histogram.value_at_quantile(0.99)), "{}", histogram.value_at_quantile(0.99));
+    }
 }

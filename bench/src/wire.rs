@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
@@ -12,6 +12,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 pub const PRODUCE: (i16, i16) = (0, 7);
 /// Fetch, version 11, without a session.
 pub const FETCH: (i16, i16) = (1, 11);
+/// How long a consumer at the tail lets the broker wait for records.
+pub const LONG_POLL: Duration = Duration::from_millis(500);
 
 /// A connection to a broker.
 pub fn connect(address: &str) -> TcpStream {
@@ -56,12 +58,12 @@ pub fn produce(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Vec<u8> 
     finish(out)
 }
 
-/// A Fetch request of one partition, long poll of half a second.
-pub fn fetch(topic: &str, partition: i32, offset: i64) -> Vec<u8> {
+/// A Fetch request of one partition, that may wait for the first byte.
+pub fn fetch(topic: &str, partition: i32, offset: i64, wait: Duration) -> Vec<u8> {
     let mut out = Vec::new();
     header(&mut out, FETCH, 1);
     out.extend_from_slice(&(-1i32).to_be_bytes()); // replica
-    out.extend_from_slice(&500i32.to_be_bytes()); // max wait
+    out.extend_from_slice(&(wait.as_millis() as i32).to_be_bytes());
     out.extend_from_slice(&1i32.to_be_bytes()); // min bytes
     out.extend_from_slice(&(50i32 << 20).to_be_bytes());
     out.push(0); // isolation
@@ -102,7 +104,7 @@ pub fn produce_error(topic: &str, frame: &[u8]) -> i16 {
 pub fn fetched<'a>(topic: &str, frame: &'a [u8]) -> (i16, &'a [u8]) {
     let mut at = 4 + 4 + 2 + 4;
     if i32::from_be_bytes(number(frame, at)) == 0 {
-        return (0, &[]);
+        return (i16::from_be_bytes(number(frame, 4 + 4)), &[]);
     }
     at += 4 + 2 + topic.len() + 4 + 4;
     let error = i16::from_be_bytes(number(frame, at));
@@ -128,21 +130,12 @@ pub fn end_of(base: i64, batch: &[u8]) -> i64 {
     base + i64::from(i32::from_be_bytes(number(batch, 23))) + 1
 }
 
-/// Makes a topic by asking for it, and waits until every one of its partitions has a leader. False when the broker is not
-/// there yet.
-pub fn make_topic(address: &str, topic: &str, deadline: Instant) -> bool {
-    loop {
-        if let Some(true) = TcpStream::connect(address).ok().and_then(|mut stream| ask(&mut stream, topic)) {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+/// Makes a topic by asking for it. False when the broker is not there yet, or when a partition has no leader.
+pub fn ask_for_topic(address: &str, topic: &str) -> bool {
+    TcpStream::connect(address).ok().and_then(|mut stream| metadata(&mut stream, topic)).unwrap_or(false)
 }
 
-fn ask(stream: &mut TcpStream, topic: &str) -> Option<bool> {
+fn metadata(stream: &mut TcpStream, topic: &str) -> Option<bool> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
     let request = MetadataRequest::default()
@@ -160,4 +153,28 @@ fn ask(stream: &mut TcpStream, topic: &str) -> Option<bool> {
     let response = MetadataResponse::decode(&mut body, 4).ok()?;
     let found = response.topics.first()?;
     Some(found.error_code == 0 && !found.partitions.is_empty() && found.partitions.iter().all(|p| p.error_code == 0))
+}
+
+/// Whether the leader serves a partition: on a new topic Kafka's Metadata names leaders that still answer
+/// NOT_LEADER_OR_FOLLOWER. Any other error ends the run.
+pub fn is_served(address: &str, topic: &str, partition: i32) -> bool {
+    let (mut stream, mut answer) = (connect(address), Vec::new());
+    stream.write_all(&fetch(topic, partition, 0, Duration::ZERO)).expect("the broker reads");
+    read_frame(&mut stream, &mut answer);
+    may_come(fetched(topic, &answer).0)
+}
+
+/// Sends one batch to partition 0 and waits for its answer. False when the leader does not serve yet.
+pub fn produce_one(address: &str, topic: &str, batch: &[u8]) -> bool {
+    let (mut stream, mut answer) = (connect(address), Vec::new());
+    stream.write_all(&produce(topic, 0, -1, batch)).expect("the broker reads");
+    read_frame(&mut stream, &mut answer);
+    may_come(produce_error(topic, &answer))
+}
+
+/// Whether an error is none; one of a topic that is being made is false.
+fn may_come(error: i16) -> bool {
+    const NOT_THERE_YET: [i16; 3] = [3, 5, 6]; // UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER
+    assert!(error == 0 || NOT_THERE_YET.contains(&error), "error {error} from a topic that is being made");
+    error == 0
 }

@@ -1,10 +1,15 @@
 //! Apache Kafka, Ottla and the null broker in rotated rounds of one run; medians of ratios with the least and the largest.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Parser;
-use ottla_bench::broker::{Kind, Workshop};
-use ottla_bench::cases::{Length, round};
+use clap::builder::PossibleValuesParser;
+use ottla_bench::broker::{Wanted, Workshop};
+use ottla_bench::cases::{CASES, Length, round};
+use ottla_bench::machine::{Device, facts, load_average};
+use ottla_bench::report::Rounds;
 
 #[derive(Parser)]
 #[command(about = "Ottla beside Apache Kafka and the null broker, in one run")]
@@ -15,115 +20,85 @@ struct Arguments {
     /// MiB of 1 KiB records in the main case.
     #[arg(long, default_value_t = 1024)]
     mib: usize,
-    /// Seconds of each paced case.
+    /// Seconds of each paced case (the disk's: 30 at least).
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Run these cases only.
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(CASES))]
+    cases: Vec<String>,
+    /// Ottla's binary; else OTTLA_BIN, else the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    ottla: Option<PathBuf>,
+    /// Another binary of Ottla in Kafka's place: before a change, say. The ratios are Ottla's over its.
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
     /// Leave Apache Kafka out.
     #[arg(long)]
     without_kafka: bool,
-    /// Run these cases only: tail, compressed, unbatched, pipelined, paced.
-    #[arg(long, value_delimiter = ',')]
-    cases: Vec<String>,
+    /// Leave the null broker out.
+    #[arg(long)]
+    without_null: bool,
+    /// Brokers on the lower half of the cores, the load on the upper half. A Java broker suffers most from few cores.
+    #[arg(long)]
+    pin: bool,
+    /// Be the null broker on this port: how the rounds start it.
+    #[arg(long, value_name = "PORT", hide = true)]
+    serve_null: Option<u16>,
 }
-
-/// A goal of the project: the figure, Ottla over Kafka at most, Ottla over the null broker at most, absolute at most.
-type Goal = (&'static str, Option<f64>, Option<f64>, Option<f64>);
-
-const GOALS: &[Goal] = &[
-    ("exec to first acknowledged produce, ms", None, None, Some(200.0)),
-    ("the same, CPU-s", None, None, Some(0.1)),
-    ("idle CPU, %", None, None, Some(0.2)),
-    ("resident idle, MiB", None, None, Some(40.0)),
-    ("produce + tail fetch, CPU-s per GiB", Some(0.45), Some(4.0), None),
-    ("resident under load, MiB", Some(0.35), None, None),
-    ("disk bytes per user byte", None, None, Some(1.2)),
-    ("seconds per GiB, closed loop", None, None, None),
-    ("lz4 JSON produce, CPU-s per wire GiB", Some(0.25), None, None),
-    ("zstd JSON produce, CPU-s per wire GiB", Some(0.15), None, None),
-    ("unbatched produce at 5,000/s, CPU µs per request", Some(0.4), None, None),
-    ("the same, p99 of the acknowledgement, µs", None, None, None),
-    ("pipelined 16 x 8, CPU µs per request", Some(0.15), None, None),
-    ("20,000 records/s in 5 ms batches, CPU µs per record", Some(0.25), None, None),
-    ("the same, p99 end to end, µs", Some(1.0), None, None),
-];
-
-type Rounds = BTreeMap<&'static str, Vec<f64>>;
 
 fn main() -> Result<(), String> {
     let arguments = Arguments::parse();
-    let workshop = Workshop::open()?;
-    let length = Length { mib: arguments.mib, seconds: arguments.seconds, cases: arguments.cases };
-    let mut kinds = vec![Kind::Ottla, Kind::Null];
-    if !arguments.without_kafka {
-        kinds.push(Kind::Kafka);
+    if let Some(port) = arguments.serve_null {
+        return serve_null(port).map_err(|e| e.to_string());
     }
-    let mut all: Vec<(Kind, Rounds)> = kinds.iter().map(|kind| (*kind, Rounds::new())).collect();
+    // Before anything is pinned or started.
+    let (begin, machine, busy) = (Instant::now(), facts(), load_average());
+    let length = Length { mib: arguments.mib, seconds: arguments.seconds, cases: arguments.cases };
+    let workshop = Workshop::open(Wanted {
+        ottla: arguments.ottla,
+        against: arguments.against,
+        without_kafka: arguments.without_kafka,
+        without_null: arguments.without_null,
+        pin: arguments.pin,
+    })?;
+    let disk = Device::under(&workshop.folder);
+    if length.wants("disk") {
+        disk.as_ref().map_err(Clone::clone)?;
+    }
+    let disk = disk.map_or_else(|_| "no block device".to_owned(), |device| device.name);
+    let mut rounds = Rounds::new(&workshop.kinds);
     for number in 0..arguments.rounds {
-        for turn in 0..kinds.len() {
-            let kind = kinds[(number + turn) % kinds.len()];
+        for turn in 0..workshop.kinds.len() {
+            let kind = workshop.kinds[(number + turn) % workshop.kinds.len()];
             eprintln!("round {} of {}: {kind:?}", number + 1, arguments.rounds);
             let figures = round(kind, &workshop, &length);
-            let (_, rounds) = all.iter_mut().find(|(k, _)| *k == kind).expect("every kind has its rounds");
-            for (name, value) in figures {
-                rounds.entry(name).or_default().push(value);
+            for (name, value) in &figures {
+                eprintln!("    {value:>12.3}  {name}");
             }
+            rounds.add(kind, figures);
         }
     }
-    print(&all);
+    println!("machine: {machine}; data on {disk} ({})", workshop.folder.display());
+    println!(
+        "load average at the start: {busy}{}",
+        if arguments.pin { "; brokers and load on cores of their own" } else { "" }
+    );
+    println!("Ottla: {}", workshop.ottla.display());
+    if let Some(before) = &workshop.before {
+        println!("before: {}", before.display());
+    }
+    println!(
+        "{} rounds, {} MiB in the main case, {} s of each paced case; the whole run took {} s; median (least–largest)\n",
+        arguments.rounds,
+        length.mib,
+        length.seconds,
+        begin.elapsed().as_secs()
+    );
+    print!("{}", rounds.table());
     Ok(())
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Median, least and largest of the ratios of the rounds.
-fn ratio(ours: &[f64], theirs: &[f64]) -> Option<(f64, String)> {
-    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
-    let least = ratios.iter().copied().min_by(f64::total_cmp)?;
-    let largest = ratios.iter().copied().max_by(f64::total_cmp)?;
-    let middle = median(&ratios);
-    Some((middle, format!("{middle:.2} ({least:.2}–{largest:.2})")))
-}
-
-fn print(all: &[(Kind, Rounds)]) {
-    let of = |kind: Kind, name: &str| -> &[f64] {
-        all.iter().find(|(k, _)| *k == kind).and_then(|(_, rounds)| rounds.get(name)).map_or(&[], Vec::as_slice)
-    };
-    println!("| figure | Ottla | Kafka | null | Ottla / Kafka | Ottla / null | goal | |");
-    println!("|---|---|---|---|---|---|---|---|");
-    for (name, over_kafka, over_null, absolute) in GOALS {
-        let (ours, kafka, null) = (of(Kind::Ottla, name), of(Kind::Kafka, name), of(Kind::Null, name));
-        let (by_kafka, by_null) = (ratio(ours, kafka), ratio(ours, null));
-        let mut goals = Vec::new();
-        let mut met = true;
-        let mut judge = |goal: &Option<f64>, value: Option<f64>, what: &str| {
-            if let (Some(goal), Some(value)) = (goal, value) {
-                goals.push(format!("≤ {goal}{what}"));
-                met &= value <= *goal;
-            }
-        };
-        judge(over_kafka, by_kafka.as_ref().map(|r| r.0), "× Kafka");
-        judge(over_null, by_null.as_ref().map(|r| r.0), "× null");
-        judge(absolute, Some(median(ours)), "");
-        let verdict = if goals.is_empty() {
-            ""
-        } else if met {
-            "met"
-        } else {
-            "short"
-        };
-        let word = |r: Option<(f64, String)>| r.map_or(String::new(), |r| r.1);
-        println!(
-            "| {name} | {:.2} | {:.2} | {:.2} | {} | {} | {} | {verdict} |",
-            median(ours),
-            median(kafka),
-            median(null),
-            word(by_kafka),
-            word(by_null),
-            goals.join(", "),
-        );
-    }
+fn serve_null(port: u16) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(ottla_bench::null::serve(port))
 }
