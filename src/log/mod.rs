@@ -160,6 +160,7 @@ impl Log {
             base_offset: header.base_offset,
             end_offset: header.end_offset(),
             max_timestamp: header.max_timestamp,
+            appended: now,
             bytes: batch.bytes.freeze(),
         });
         let (extras, sync) = self.plan(&header, stored.bytes.len() as u64, now);

@@ -10,6 +10,7 @@
 mod commit;
 mod committer;
 mod control;
+mod dead;
 mod directory;
 mod families;
 pub mod keys;
