@@ -22,7 +22,7 @@ use crate::controller::image::PartitionImage;
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
 use crate::log::batch::ProducedBatch;
-use crate::log::{Appended, Batches, Log, Read};
+use crate::log::{Appended, Batches, Log, Read, RetentionCheck};
 use crate::store::CommitListener;
 use crate::types::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId};
 
@@ -196,12 +196,21 @@ impl Partition {
         });
     }
 
-    /// Applies retention. May read a few rows of the store.
+    /// Applies retention. Blocks on rows of the store, without the lock; appends and fetches go on meanwhile.
     pub fn delete_expired(&self, now: Timestamp) {
+        let check = self.with(|state, _| {
+            let high_watermark = state.isr.high_watermark();
+            state.serving().ok()?.retention_check(now, high_watermark)
+        });
+        let expired = match check.map(RetentionCheck::run) {
+            None => return,
+            Some(Ok(expired)) => expired,
+            Some(Err(error)) => return self.failed(&error),
+        };
         let deleted = self.with(|state, effects| {
             let high_watermark = state.isr.high_watermark();
             let Ok(log) = state.serving() else { return Ok(None) };
-            let deleted = log.delete_expired(now, high_watermark)?;
+            let deleted = log.delete_expired(&expired, high_watermark)?;
             if deleted.is_some() {
                 state.watches.touch(&mut effects.notices);
             }
@@ -212,7 +221,10 @@ impl Partition {
             Ok(Some(start)) => {
                 tracing::info!(topic = %self.topic, partition = self.index, log_start_offset = %start, "retention deleted segments");
             }
-            Err(error) => self.failed(&error),
+            // Nothing was changed: the commit queue is full, or the store has told everyone that it is offline.
+            Err(error) => {
+                tracing::warn!(topic = %self.topic, partition = self.index, %error, "retention has to wait for its next turn");
+            }
         }
     }
 
