@@ -16,6 +16,7 @@ pub use state::{FetchRead, Found, Glance, Lookup, ReadAt, Standing};
 
 use super::Acks;
 use super::isr::Membership;
+use super::space::Gate;
 use super::wait::{AckWait, DirtyQueue, WatchPlace};
 use crate::config::TopicConfig;
 use crate::controller::image::PartitionImage;
@@ -38,6 +39,7 @@ pub struct Partition {
     /// The partition's number.
     pub index: i32,
     node: NodeId,
+    gate: Gate,
     state: Mutex<State>,
 }
 
@@ -52,10 +54,11 @@ pub struct Watcher<'a> {
 }
 
 impl Partition {
-    /// A partition over an open log, as the image describes it.
+    /// A partition over an open log, as the image describes it. Appends pass the gate.
     pub fn new(
         identity: (Arc<str>, TopicId, i32),
         node: NodeId,
+        gate: Gate,
         log: Log,
         image: &PartitionImage,
         min_in_sync: i32,
@@ -63,7 +66,7 @@ impl Partition {
         let (topic, topic_id, index) = identity;
         let membership = membership(node, image, min_in_sync);
         let state = State::new(log, &membership, image);
-        Arc::new(Self { topic, topic_id, index, node, state: Mutex::new(state) })
+        Arc::new(Self { topic, topic_id, index, node, gate, state: Mutex::new(state) })
     }
 
     /// Appends a batch. It is acknowledged when [`Partition::wait_high_watermark`] of its end says so.
@@ -79,6 +82,7 @@ impl Partition {
         acks: Acks,
         place: Option<(&Arc<AckWait>, usize)>,
     ) -> Result<Appended, ErrorCode> {
+        self.gate.check()?;
         let listener: Arc<dyn CommitListener> = Arc::<Self>::clone(self);
         let now = env::now();
         self.with(|state, effects| {

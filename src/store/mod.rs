@@ -328,9 +328,9 @@ impl Store {
         self.shared.offline.get()
     }
 
-    /// True when less than `reserve` bytes are free (`ottla.disk.reserve.bytes`): appends should be refused.
-    pub fn is_disk_nearly_full(&self, reserve: u64) -> Result<bool, StoreError> {
-        Ok(directory::free_bytes(&self.shared.dir)? < reserve)
+    /// Bytes that the file system of the directory has left for this process.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        directory::free_bytes(&self.shared.dir)
     }
 
     /// The directory.
