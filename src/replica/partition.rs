@@ -225,10 +225,7 @@ impl Partition {
             Ok(Some(start)) => {
                 tracing::info!(topic = %self.topic, partition = self.index, log_start_offset = %start, "retention deleted segments");
             }
-            // Nothing was changed: the commit queue is full, or the store has told everyone that it is offline.
-            Err(error) => {
-                tracing::warn!(topic = %self.topic, partition = self.index, %error, "retention has to wait for its next turn");
-            }
+            Err(error) => self.failed(&error),
         }
     }
 

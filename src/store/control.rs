@@ -105,7 +105,7 @@ impl Committer {
     fn carry_out(&mut self, replica: Arc<Replica>, change: Change, answer: Option<Answer<()>>) {
         let done = self.change(&replica, change);
         match self.judge(done) {
-            Ok(Some(change)) => self.shared.queue.push_always(Operation::Change { replica, change, answer }),
+            Ok(Some(change)) => self.shared.queue.push(Operation::Change { replica, change, answer }),
             done => {
                 if let Some(answer) = answer {
                     reply(&answer, done.map(|_| ()));
