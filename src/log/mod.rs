@@ -170,7 +170,7 @@ impl Log {
             appended: now,
             bytes: batch.bytes.freeze(),
         });
-        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64);
+        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64, now);
         let (segment, snapshot) = (extras.segment, extras.snapshot.as_ref().map(|snapshot| snapshot.at));
         let new_epoch = extras.epochs.is_some();
         self.store.append(Append {
@@ -208,7 +208,7 @@ impl Log {
     }
 
     /// What goes with an append, and whether it waits for a sync. Changes nothing: the store may refuse the append.
-    fn plan(&self, header: &BatchHeader, bytes: u64) -> (AppendExtras, bool) {
+    fn plan(&self, header: &BatchHeader, bytes: u64, now: Timestamp) -> (AppendExtras, bool) {
         let mut extras = AppendExtras::default();
         let active = Active {
             segment: self.segment,

@@ -542,7 +542,7 @@ fn every_append_of_a_topic_with_flush_ms_is_to_be_synced_in_time() {
     for offset in 0..3 {
         let (base_offset, leader_epoch) = (Offset(offset), LeaderEpoch(0));
         let next = BatchHeader { base_offset, leader_epoch, ..batch(1, 10, 0).header };
-        assert_eq!(bench.log().plan(&next, 100).0.flush_ms, Some(1000));
+        assert_eq!(bench.log().plan(&next, 100, Timestamp(0)).0.flush_ms, Some(1000));
         assert_eq!(bench.append(batch(1, 10, 0), 0, offset).base_offset, Offset(offset));
     }
 }
