@@ -173,6 +173,7 @@ broker_config! {
     offsets_topic_num_partitions: i32,
     offsets_topic_replication_factor: i16,
     offsets_topic_segment_bytes: i32,
+    ottla_disk_reserve_bytes: i64,
     ottla_http_listener: String,
     ottla_log_format: LogFormat,
     ottla_produce_validate: ProduceValidation,

@@ -156,11 +156,11 @@ impl TimestampLookup {
         Ok(largest.filter(|timestamp| *timestamp >= Timestamp(0)))
     }
 
-    /// All spans below the limit, the open one as the store knows it.
+    /// All spans below the limit of which something is above the log start, the open one as the store knows it.
     fn spans(&self) -> Result<Vec<SpanRow>, StoreError> {
         let mut spans = Vec::new();
         self.store.visit_spans(&self.replica, &mut |span| {
-            if span.first < self.limit {
+            if span.first < self.limit && span.end > self.log_start {
                 spans.push(*span);
             }
             ControlFlow::Continue(())

@@ -2,20 +2,20 @@
 //! clock.
 //!
 //! A [`Log`] lives inside its partition's lock. Appending and reading the tail do no I/O and wait for nothing; what may
-//! wait for the disk leaves as a [`ColdRead`] or a [`TimestampLookup`], to be run elsewhere. Opening and truncating
-//! block and belong to setup and recovery. Record bytes are never re-encoded here.
+//! wait for the disk leaves as a [`ColdRead`], a [`TimestampLookup`] or a [`RetentionCheck`], to be run elsewhere. Opening
+//! and truncating block and belong to setup and recovery. Record bytes are never re-encoded here.
 
 pub mod batch;
 mod cold;
 pub mod epochs;
 mod open;
 pub mod producers;
+mod retention;
 mod segments;
 mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,7 +26,8 @@ use self::cold::Target;
 pub use self::cold::{ColdRead, TimestampLookup, TimestampOffset};
 use self::epochs::LeaderEpochs;
 use self::producers::{Admission, Duplicate, ProducerStates};
-use self::segments::{Active, Retention, Summary};
+pub use self::retention::{Expired, RetentionCheck};
+use self::segments::{Active, Summary};
 use self::tail::{Tail, Wanted};
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{ErrorCode, StoreError};
@@ -82,8 +83,14 @@ pub struct Log {
     bytes_end: u64,
     segment: Segment,
     segment_max_timestamp: Timestamp,
+    /// The wall clock at the last append to the active segment.
+    segment_appended: Timestamp,
+    /// The wall clock when the active segment began, or was first appended to since the start; NONE before that.
+    segment_created: Timestamp,
     /// The oldest segment, once retention has looked at it.
     oldest: Option<Summary>,
+    /// How often the log was truncated.
+    truncations: u32,
     producers: ProducerStates,
     epochs: LeaderEpochs,
     snapshot: SnapshotMark,
@@ -160,9 +167,10 @@ impl Log {
             base_offset: header.base_offset,
             end_offset: header.end_offset(),
             max_timestamp: header.max_timestamp,
+            appended: now,
             bytes: batch.bytes.freeze(),
         });
-        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64);
+        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64, now);
         let (segment, snapshot) = (extras.segment, extras.snapshot.as_ref().map(|snapshot| snapshot.at));
         let new_epoch = extras.epochs.is_some();
         self.store.append(Append {
@@ -200,13 +208,15 @@ impl Log {
     }
 
     /// What goes with an append, and whether it waits for a sync. Changes nothing: the store may refuse the append.
-    fn plan(&self, header: &BatchHeader, bytes: u64) -> (AppendExtras, bool) {
+    fn plan(&self, header: &BatchHeader, bytes: u64, now: Timestamp) -> (AppendExtras, bool) {
         let mut extras = AppendExtras::default();
         let active = Active {
             segment: self.segment,
             bytes: self.segment_bytes(),
             batch_bytes: bytes,
             batch_timestamp: header.max_timestamp,
+            created: self.segment_created,
+            now,
         };
         if segments::should_roll(&active, &self.config) {
             extras.segment =
@@ -230,8 +240,14 @@ impl Log {
         if let Some(segment) = segment {
             self.segment = segment;
             self.segment_max_timestamp = Timestamp::NONE;
+            self.segment_appended = Timestamp::NONE;
+            self.segment_created = Timestamp::NONE;
+        }
+        if self.segment_created == Timestamp::NONE {
+            self.segment_created = stored.appended;
         }
         self.segment_max_timestamp = self.segment_max_timestamp.max(stored.max_timestamp);
+        self.segment_appended = self.segment_appended.max(stored.appended);
         self.unsynced = if sync { 0 } else { self.unsynced + i64::from(header.record_count) };
         self.bytes_end += stored.bytes.len() as u64;
         self.next = stored.end_offset;
@@ -316,12 +332,17 @@ impl Log {
             return Ok(());
         }
         let snapshot = idle.then(|| self.take_snapshot());
-        if snapshot.is_some() {
-            self.snapshot =
-                SnapshotMark { at: self.next, bytes_end: self.bytes_end, generation: self.store.generation() };
+        self.store.change(&self.replica, Change::Checkpoint { high_watermark, snapshot })?;
+        if idle {
+            self.snapshot = self.mark_here();
         }
         self.checkpointed = high_watermark;
-        self.store.change(&self.replica, Change::Checkpoint { high_watermark, snapshot })
+        Ok(())
+    }
+
+    /// The mark of a snapshot that was taken here.
+    fn mark_here(&self) -> SnapshotMark {
+        SnapshotMark { at: self.next, bytes_end: self.bytes_end, generation: self.store.generation() }
     }
 
     /// Moves the log start offset forward; everything below is gone at once, its space a little later.
@@ -331,85 +352,18 @@ impl Log {
         }
         assert!(to <= self.committed, "a log start of {to} beyond the committed end {}", self.committed);
         // The newest snapshot must survive what it was made of. Pending appends may be in it: they are queued before.
-        let snapshot = (self.snapshot.at < to).then(|| self.take_snapshot());
-        if snapshot.is_some() {
-            self.snapshot =
-                SnapshotMark { at: self.next, bytes_end: self.bytes_end, generation: self.store.generation() };
-        }
+        let due = self.snapshot.at < to;
+        let snapshot = due.then(|| self.take_snapshot());
+        // When the store refuses, nothing has changed here.
         self.store.change(&self.replica, Change::LogStart { to, snapshot })?;
+        if due {
+            self.snapshot = self.mark_here();
+        }
         self.log_start = to;
         self.epochs.truncate_from_start(to);
         self.oldest = None;
         self.tail.trim();
         Ok(())
-    }
-
-    /// Deletes whole segments that `retention.ms` and `retention.bytes` no longer keep. The new log start offset when
-    /// there were any. May read a few rows of `meta`.
-    pub fn delete_expired(&mut self, now: Timestamp, high_watermark: Offset) -> Result<Option<Offset>, StoreError> {
-        self.tail.trim();
-        let Some(mut retention) = Retention::of(&self.config, now, high_watermark, self.size()) else {
-            return Ok(None);
-        };
-        if self.oldest.is_some_and(|oldest| !retention.takes(&oldest)) {
-            return Ok(None);
-        }
-        let mut start = None;
-        for segment in self.segments()? {
-            if !retention.takes(&segment) {
-                self.oldest = Some(segment);
-                break;
-            }
-            retention.size -= segment.bytes.min(retention.size);
-            start = Some(segment.end);
-        }
-        let Some(start) = start.filter(|start| *start > self.log_start) else { return Ok(None) };
-        let oldest = self.oldest;
-        self.advance_log_start(start)?;
-        self.oldest = oldest;
-        if start == self.next {
-            // Even the active segment went: the next append begins another.
-            self.segment = Segment { first: start, bytes_before: self.bytes_end, first_timestamp: Timestamp::NONE };
-        }
-        Ok(Some(start))
-    }
-
-    /// The segments in order, the active one last. What is not on disk as closed yet ends the list early.
-    fn segments(&self) -> Result<Vec<Summary>, StoreError> {
-        let mut found: Vec<(Offset, Summary)> = Vec::new();
-        let mut complete = true;
-        if self.segment.first > self.log_start {
-            self.store.visit_spans(&self.replica, &mut |span| {
-                if span.segment.first >= self.segment.first {
-                    return ControlFlow::Break(());
-                }
-                if span.end > self.committed {
-                    complete = false;
-                    return ControlFlow::Break(());
-                }
-                match found.last_mut().filter(|(first, _)| *first == span.segment.first) {
-                    Some((_, summary)) => {
-                        summary.end = span.end;
-                        summary.bytes += span.bytes;
-                        summary.max_timestamp = summary.max_timestamp.max(span.max_timestamp);
-                    }
-                    None => found.push((
-                        span.segment.first,
-                        Summary { end: span.end, bytes: span.bytes, max_timestamp: span.max_timestamp },
-                    )),
-                }
-                ControlFlow::Continue(())
-            })?;
-        }
-        let mut segments: Vec<Summary> = found.into_iter().map(|(_, summary)| summary).collect();
-        if complete && self.segment_bytes() > 0 {
-            segments.push(Summary {
-                end: self.next,
-                bytes: self.segment_bytes(),
-                max_timestamp: self.segment_max_timestamp,
-            });
-        }
-        Ok(segments)
     }
 }
 

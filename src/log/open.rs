@@ -13,7 +13,7 @@ use super::{Log, SnapshotMark, encode_epochs};
 use crate::config::TopicConfig;
 use crate::error::StoreError;
 use crate::store::{Change, OffsetRange, Replica, ReplicaId, ReplicaRow, Segment, Store};
-use crate::types::{Offset, Timestamp};
+use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 /// The offsets topic alone has fifty compacted partitions.
 static SAY_NO_CLEANER: Once = Once::new();
@@ -25,12 +25,17 @@ impl Log {
             .replica(replica)
             .ok_or_else(|| StoreError::new(format!("replica {replica} is not in {}", store.dir().display())))?;
         let row = replica.row();
-        let (producers, mark) = replay_producers(store, &replica, &row)?;
-        let epochs = match row.epochs.as_slice() {
+        let mut epochs = match row.epochs.as_slice() {
             [] => LeaderEpochs::new(),
             encoded => LeaderEpochs::decode(encoded)
                 .map_err(|error| StoreError::new(format!("replica {}: {error}", replica.id())))?,
         };
+        // After a crash the row may speak of an epoch whose first batch never came, or lack one whose batches are here.
+        let cut = epochs.truncate_from_end(row.end);
+        let Replayed { producers, mark, new_epochs } = replay(store, &replica, &row, Some(&mut epochs))?;
+        if cut || new_epochs {
+            store.change(&replica, Change::Truncate { to: row.end, epochs: encode_epochs(&epochs) })?;
+        }
         let mut log = Self {
             store: Arc::clone(store),
             replica,
@@ -42,7 +47,10 @@ impl Log {
             bytes_end: row.bytes_end,
             segment: active_segment(&row),
             segment_max_timestamp: row.segment_max_timestamp,
+            segment_appended: row.segment_appended,
+            segment_created: Timestamp::NONE,
             oldest: None,
+            truncations: 0,
             producers,
             epochs,
             snapshot: mark,
@@ -75,14 +83,18 @@ impl Log {
         self.store.change_and_wait(&self.replica, change)?;
         self.tail.truncate(to);
         let row = self.replica.row();
-        (self.producers, self.snapshot) = replay_producers(&self.store, &self.replica, &row)?;
+        let replayed = replay(&self.store, &self.replica, &row, None)?;
+        (self.producers, self.snapshot) = (replayed.producers, replayed.mark);
         self.next = row.end;
         self.committed = row.end;
         self.checkpointed = row.high_watermark;
         self.bytes_end = row.bytes_end;
         self.segment = active_segment(&row);
         self.segment_max_timestamp = row.segment_max_timestamp;
+        self.segment_appended = row.segment_appended;
+        self.segment_created = Timestamp::NONE;
         self.oldest = None;
+        self.truncations += 1;
         self.unsynced = 0;
         Ok(row.end)
     }
@@ -109,19 +121,31 @@ fn active_segment(row: &ReplicaRow) -> Segment {
     }
 }
 
-/// The producers as they were at the end of the log.
-fn replay_producers(
+/// What the newest snapshot and the batches after it tell.
+struct Replayed {
+    /// The producers as they were at the end of the log.
+    producers: ProducerStates,
+    /// The snapshot.
+    mark: SnapshotMark,
+    /// Batches had leader epochs that were not known.
+    new_epochs: bool,
+}
+
+/// Rebuilds the producers. Leader epochs are noted with the rows that a snapshot comes after, so that only batches after
+/// it can be of an epoch that got lost with the machine: where `epochs` are given, those are put back.
+fn replay(
     store: &Store,
     replica: &Replica,
     row: &ReplicaRow,
-) -> Result<(ProducerStates, SnapshotMark), StoreError> {
+    mut epochs: Option<&mut LeaderEpochs>,
+) -> Result<Replayed, StoreError> {
     let id = replica.id();
     let unreadable = |what: String| StoreError::new(format!("the producers of replica {id} cannot be read: {what}"));
     let (at, mut producers) = match store.snapshot_below(id, row.end)? {
         Some((at, state)) => (at, ProducerStates::decode(&state).map_err(|error| unreadable(error.to_string()))?),
         None => (row.log_start, ProducerStates::new()),
     };
-    let mut replayed = 0;
+    let (mut replayed, mut new_epochs) = (0, false);
     if at < row.end {
         let range = OffsetRange { from: at.max(row.log_start), limit: row.end };
         store.visit_batches(id, range, usize::MAX, &mut |base, batch| {
@@ -129,6 +153,11 @@ fn replay_producers(
                 && let Some(header) = BatchHeader::parse(batch)
             {
                 producers.note(&header);
+                if let Some(epochs) = &mut epochs
+                    && header.leader_epoch > epochs.latest().unwrap_or(LeaderEpoch::UNKNOWN)
+                {
+                    new_epochs |= epochs.assign(header.leader_epoch, base);
+                }
                 replayed += batch.len() as u64;
             }
             ControlFlow::Continue(())
@@ -136,5 +165,5 @@ fn replay_producers(
     }
     let mark =
         SnapshotMark { at, bytes_end: row.bytes_end - replayed.min(row.bytes_end), generation: store.generation() };
-    Ok((producers, mark))
+    Ok(Replayed { producers, mark, new_epochs })
 }

@@ -97,6 +97,7 @@ mod tests {
             base_offset: Offset(base),
             end_offset: Offset(end),
             max_timestamp: Timestamp(0),
+            appended: Timestamp(0),
             bytes: Bytes::from(vec![u8::try_from(base).unwrap(); 10]),
         })
     }

@@ -24,7 +24,7 @@ impl CommitListener for Heard {
     }
 }
 
-fn topic() -> TopicConfig {
+pub(super) fn topic() -> TopicConfig {
     TopicConfig {
         cleanup_policy: CleanupPolicy { delete: true, compact: false },
         compression_gzip_level: -1,
@@ -111,6 +111,24 @@ impl Bench {
         let store = open_store(self.dir.path());
         self.log = Some(Log::open(&store, self.replica, Arc::clone(&self.config)).unwrap());
         self.store = Some(store);
+    }
+
+    /// Waits until the store has carried out what was queued.
+    fn catch_up(&mut self) {
+        let log = self.log.as_ref().unwrap();
+        let nothing = Change::LogStart { to: log.log_start_offset(), snapshot: None };
+        self.store.as_ref().unwrap().change_and_wait(&log.replica, nothing).unwrap();
+    }
+
+    fn check(&mut self, now: i64, high_watermark: i64) -> Option<RetentionCheck> {
+        self.catch_up();
+        self.log().retention_check(Timestamp(now), Offset(high_watermark))
+    }
+
+    /// Retention, both steps at once: the new log start.
+    fn expire(&mut self, now: i64, high_watermark: i64) -> Option<i64> {
+        let expired = self.check(now, high_watermark)?.run().unwrap();
+        self.log().delete_expired(&expired, Offset(high_watermark)).unwrap().map(Offset::get)
     }
 
     fn read(&mut self, from: i64, max_bytes: usize) -> Option<Vec<u8>> {
@@ -216,10 +234,9 @@ fn check(bench: &mut Bench, model: &mut Model, step: Step) {
             let config =
                 TopicConfig { retention_bytes: i64::try_from(keep).unwrap(), segment_bytes: 30_000, ..topic() };
             bench.log().set_config(Arc::new(config));
-            let end = bench.log().log_end_offset();
-            if let Some(start) = bench.log().delete_expired(Timestamp(0), end).unwrap() {
-                assert!(start.get() > model.start && start.get() <= model.end);
-                model.start = start.get();
+            if let Some(start) = bench.expire(0, model.end) {
+                assert!(start > model.start && start <= model.end);
+                model.start = start;
             }
         }
         Step::Checkpoint => {
@@ -349,29 +366,158 @@ fn an_offset_is_found_by_timestamp_to_the_record() {
     }
 }
 
+/// Retention of one second, two batches of [`whole`] a segment.
+fn one_second() -> TopicConfig {
+    TopicConfig { segment_bytes: 10_000, retention_ms: 1_000, ..topic() }
+}
+
+/// A batch of one record, of which two fill a segment.
+fn whole(timestamp: i64) -> ProducedBatch {
+    batch(1, 4_000, timestamp)
+}
+
 #[test]
-fn whole_segments_past_their_time_are_deleted_even_the_active_one() {
-    let config = TopicConfig { segment_bytes: 10_000, retention_ms: 1_000, ..topic() };
-    let mut bench = Bench::new(config);
+fn whole_segments_past_their_time_are_deleted() {
+    let mut bench = Bench::new(one_second());
     for start in 0..10 {
-        bench.append(batch(1, 4_000, start * 100), 0, 0);
+        bench.append(whole(start * 100), 0, 0);
     }
-    // Two batches a segment: the first segment's largest timestamp is 100.
-    let end = bench.log().log_end_offset();
-    assert_eq!(bench.log().delete_expired(Timestamp(1_100), end).unwrap(), None);
-    assert_eq!(bench.log().delete_expired(Timestamp(1_101), end).unwrap(), Some(Offset(2)));
-    assert_eq!(bench.log().delete_expired(Timestamp(1_599), end).unwrap(), Some(Offset(6)));
-    assert_eq!(
-        bench.log().delete_expired(Timestamp(9_999), Offset(9)).unwrap(),
-        Some(Offset(8)),
-        "not the watermark's"
-    );
-    assert_eq!(bench.log().delete_expired(Timestamp(9_999), end).unwrap(), Some(Offset(10)));
-    assert_eq!(bench.append(batch(1, 10, 2_000), 0, 0).base_offset, Offset(10));
-    assert_eq!(bench.log().delete_expired(Timestamp(2_500), Offset(11)).unwrap(), None);
+    // The first segment's largest timestamp is 100.
+    assert_eq!(bench.expire(1_100, 10), None);
+    assert_eq!(bench.expire(1_101, 10), Some(2));
+    assert_eq!(bench.expire(1_599, 10), Some(6));
+    assert_eq!(bench.expire(9_999, 9), Some(8), "not the watermark's");
+}
+
+#[test]
+fn when_even_the_active_segment_goes_the_log_starts_at_its_end_and_a_new_segment_begins_there() {
+    // As Kafka does it (`UnifiedLog.deleteSegments`): it rolls, and the start moves to the new segment's base offset.
+    let mut bench = Bench::new(one_second());
+    for start in 0..3 {
+        bench.append(whole(start * 100), 0, 0);
+    }
+    assert_eq!(bench.expire(9_999, 3), Some(3));
+    assert_eq!((bench.log().log_end_offset(), bench.read(3, 100)), (Offset(3), Some(vec![])));
+    assert_eq!(bench.expire(99_999, 3), None, "an empty segment stays");
+    assert_eq!(bench.append(batch(1, 10, 2_000), 0, 0).base_offset, Offset(3));
+    assert_eq!(bench.log().segment.first, Offset(3));
+    assert_eq!(bench.expire(3_000, 4), None, "the new segment has a time of its own");
     bench.reopen(false);
-    assert_eq!(bench.log().log_start_offset(), Offset(10));
+    assert_eq!((bench.log().log_start_offset(), bench.log().log_end_offset()), (Offset(3), Offset(4)));
     assert!(bench.log().size() < 200, "{}", bench.log().size());
+    assert_eq!(bench.expire(3_001, 4), Some(4));
+}
+
+#[test]
+fn records_without_a_timestamp_expire_by_the_time_of_their_last_append() {
+    let mut bench = Bench::new(one_second());
+    bench.append(whole(-1), 0, 5_000);
+    bench.append(whole(-1), 0, 5_500);
+    bench.append(whole(-1), 0, 6_000);
+    for reopened in [false, true] {
+        if reopened {
+            bench.reopen(true);
+        }
+        assert_eq!(bench.expire(6_500, 3), None, "reopened: {reopened}");
+    }
+    assert_eq!(bench.expire(6_501, 3), Some(2));
+    assert_eq!(bench.expire(7_000, 3), None);
+    assert_eq!(bench.expire(7_001, 3), Some(3), "the active segment, by what its row says");
+}
+
+#[test]
+fn after_a_crash_records_without_a_timestamp_count_from_the_start_at_the_latest() {
+    let mut bench = Bench::new(one_second());
+    bench.append(whole(-1), 0, 5_000);
+    bench.reopen(false);
+    assert_eq!(bench.expire(7_000, 1), None, "they may have been appended until the crash");
+    assert_eq!(bench.expire(i64::MAX / 2, 1), Some(1));
+}
+
+#[test]
+fn records_without_a_timestamp_end_their_segment_by_the_wall_clock() {
+    let mut bench = Bench::new(TopicConfig { segment_ms: 1_000, ..topic() });
+    bench.append(batch(1, 10, -1), 0, 5_000);
+    bench.append(batch(1, 10, -1), 0, 6_000);
+    assert_eq!(bench.log().segment.first, Offset(0));
+    bench.append(batch(1, 10, -1), 0, 6_001);
+    assert_eq!(bench.log().segment.first, Offset(2));
+}
+
+#[test]
+fn what_a_retention_check_found_counts_only_where_the_log_still_stands() {
+    type Happens = fn(&mut Bench);
+    let filled = || {
+        let mut bench = Bench::new(one_second());
+        for start in 0..5 {
+            bench.append(whole(start * 100), 0, 0);
+        }
+        bench
+    };
+    let changes: [(&str, Happens, Option<i64>); 5] = [
+        ("nothing happened", |_| {}, Some(5)),
+        (
+            "a fresh record came",
+            |bench| assert_eq!(bench.append(batch(1, 10, 5_000), 0, 0).base_offset, Offset(5)),
+            Some(4),
+        ),
+        ("the start moved", |bench| bench.log().advance_log_start(Offset(1)).unwrap(), None),
+        (
+            "other records stand there",
+            |bench| {
+                bench.log().truncate_to(Offset(1)).unwrap();
+                for _ in 0..4 {
+                    bench.append(whole(5_000), 1, 0);
+                }
+            },
+            None,
+        ),
+        ("the topic keeps more", |bench| bench.log().set_config(Arc::new(topic())), None),
+    ];
+    for (what, change, expected) in changes {
+        let mut bench = filled();
+        let check = bench.check(2_000, 5).unwrap();
+        change(&mut bench);
+        let expired = check.run().unwrap();
+        let end = bench.log().log_end_offset();
+        let start = bench.log().delete_expired(&expired, end).unwrap();
+        assert_eq!(start.map(Offset::get), expected, "{what}");
+    }
+}
+
+#[test]
+fn an_epoch_whose_first_batch_never_came_is_forgotten_for_good() {
+    let mut bench = Bench::new(topic());
+    bench.append(batch(4, 10, 0), 2, 0);
+    // A commit's rows are written before its records: as if the process had died between the two.
+    let mut epochs = bench.log().epochs.clone();
+    epochs.assign(LeaderEpoch(5), Offset(4));
+    let ahead = Change::Truncate { to: Offset(4), epochs: encode_epochs(&epochs) };
+    let replica = Arc::clone(&bench.log().replica);
+    bench.store.as_ref().unwrap().change_and_wait(&replica, ahead).unwrap();
+    drop(replica);
+    bench.reopen(false);
+    let unknown = (LeaderEpoch::UNKNOWN, Offset::UNKNOWN);
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), unknown);
+    // The row must not bring it back once there are records at its offset.
+    bench.append(batch(4, 10, 0), 2, 0);
+    bench.reopen(false);
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), unknown);
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(8)));
+}
+
+#[test]
+fn an_epoch_that_the_row_lost_is_found_in_its_batches() {
+    let mut bench = Bench::new(topic());
+    bench.append(batch(4, 10, 0), 2, 0);
+    bench.append(batch(4, 10, 0), 5, 0);
+    let behind = Change::Truncate { to: Offset(8), epochs: Vec::new() };
+    let replica = Arc::clone(&bench.log().replica);
+    bench.store.as_ref().unwrap().change_and_wait(&replica, behind).unwrap();
+    drop(replica);
+    bench.reopen(false);
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(4)));
+    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), (LeaderEpoch(5), Offset(8)));
 }
 
 #[test]
@@ -379,7 +525,7 @@ fn a_compacted_topic_loses_nothing() {
     let policy = CleanupPolicy { delete: false, compact: true };
     let mut bench = Bench::new(TopicConfig { cleanup_policy: policy, retention_ms: 0, retention_bytes: 0, ..topic() });
     bench.append(batch(5, 10, 0), 0, 0);
-    assert_eq!(bench.log().delete_expired(Timestamp(i64::MAX), Offset(5)).unwrap(), None);
+    assert_eq!(bench.expire(i64::MAX, 5), None);
 }
 
 #[test]
@@ -396,7 +542,7 @@ fn every_append_of_a_topic_with_flush_ms_is_to_be_synced_in_time() {
     for offset in 0..3 {
         let (base_offset, leader_epoch) = (Offset(offset), LeaderEpoch(0));
         let next = BatchHeader { base_offset, leader_epoch, ..batch(1, 10, 0).header };
-        assert_eq!(bench.log().plan(&next, 100).0.flush_ms, Some(1000));
+        assert_eq!(bench.log().plan(&next, 100, Timestamp(0)).0.flush_ms, Some(1000));
         assert_eq!(bench.append(batch(1, 10, 0), 0, offset).base_offset, Offset(offset));
     }
 }

@@ -12,6 +12,7 @@ pub mod partition;
 pub mod producer_ids;
 mod reconcile;
 mod show;
+pub mod space;
 pub mod wait;
 
 use std::collections::HashMap;
@@ -37,11 +38,14 @@ use crate::store::{ReplicaId, Store};
 use crate::types::{NodeId, Tick, TopicId};
 use partition::Standing;
 use reconcile::Plan;
+use space::DiskSpace;
 
 /// Fetches and lookups that may read files at a time; the others wait.
 const COLD_READS: usize = 8;
 /// How often high watermarks are noted (`replica.high.watermark.checkpoint.interval.ms`, at its default).
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
+/// How often the disk's free space is looked at: what is written in between must fit `ottla.disk.reserve.bytes`.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a producer waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +135,7 @@ pub struct Replicas {
     metrics: Arc<Metrics>,
     tables: ArcSwap<Tables>,
     installed: Mutex<Installed>,
+    space: Arc<DiskSpace>,
     /// Bounds the blocking threads that read files for fetches and lookups.
     pub cold_reads: Arc<Semaphore>,
 }
@@ -145,9 +150,11 @@ impl Replicas {
             metrics: Arc::clone(metrics),
             tables: ArcSwap::default(),
             installed: Mutex::new(Installed { replicas, ..Installed::default() }),
+            space: DiskSpace::new(config.ottla_disk_reserve_bytes),
             cold_reads: Arc::new(Semaphore::new(COLD_READS)),
         });
         started.show_in(metrics);
+        started.look_at_space();
         started
     }
 
@@ -301,7 +308,9 @@ impl Replicas {
             Ok(log) => {
                 let identity = (Arc::clone(&topic.name), topic.id, number);
                 let image = &topic.partitions[index];
-                Hosted::Here(Partition::new(identity, self.config.node_id, log, image, config.min_insync_replicas))
+                let gate = DiskSpace::gate(&self.space, topic.is_internal());
+                let (node, min_in_sync) = (self.config.node_id, config.min_insync_replicas);
+                Hosted::Here(Partition::new(identity, node, gate, log, image, min_in_sync))
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = number, %error, "the log cannot be opened: the partition is offline");
@@ -324,19 +333,24 @@ impl Replicas {
         u32::try_from(tables.by_id.values().map(unopened).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
-    /// Walks all partitions every few seconds until the process ends: notes high watermarks and producers, and when it
-    /// is time applies retention and forgets silent producers.
+    /// Until the process ends: looks at the disk's free space every second, walks all partitions every few seconds to
+    /// note high watermarks and producers, and when it is time applies retention and forgets silent producers.
     pub async fn sweep(self: Arc<Self>) {
         let config = Arc::clone(&self.config);
+        let mut checkpoint = Due::new(CHECKPOINT_INTERVAL_MS, CHECKPOINT_INTERVAL_MS);
         let mut retention = Due::new(config.log_initial_task_delay_ms, config.log_retention_check_interval_ms);
         let mut producers = Due::new(0, i64::from(config.producer_id_expiration_check_interval_ms));
         loop {
-            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+            tokio::time::sleep(SPACE_INTERVAL).await;
             let now = env::tick();
-            let (retain, expire) = (retention.is_due(now), producers.is_due(now));
+            let walk = checkpoint.is_due(now);
+            let (retain, expire) = (retention.is_due(now), walk && producers.is_due(now));
             let replicas = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || {
-                replicas.checkpoint(expire);
+                replicas.look_at_space();
+                if walk {
+                    replicas.checkpoint(expire);
+                }
                 if retain {
                     replicas.delete_expired();
                 }
@@ -345,6 +359,10 @@ impl Replicas {
                 tracing::error!(%error, "a sweep of the partitions failed; the next one tries again");
             }
         }
+    }
+
+    fn look_at_space(&self) {
+        self.space.note(self.store.free_bytes(), self.store.dir());
     }
 
     /// Notes high watermarks and producers. To be called once more before the store is closed.

@@ -16,13 +16,14 @@ pub use state::{FetchRead, Found, Glance, Lookup, ReadAt, Standing};
 
 use super::Acks;
 use super::isr::Membership;
+use super::space::Gate;
 use super::wait::{AckWait, DirtyQueue, WatchPlace};
 use crate::config::TopicConfig;
 use crate::controller::image::PartitionImage;
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
 use crate::log::batch::ProducedBatch;
-use crate::log::{Appended, Batches, Log, Read};
+use crate::log::{Appended, Batches, Log, Read, RetentionCheck};
 use crate::store::CommitListener;
 use crate::types::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId};
 
@@ -38,6 +39,7 @@ pub struct Partition {
     /// The partition's number.
     pub index: i32,
     node: NodeId,
+    gate: Gate,
     state: Mutex<State>,
 }
 
@@ -52,10 +54,11 @@ pub struct Watcher<'a> {
 }
 
 impl Partition {
-    /// A partition over an open log, as the image describes it.
+    /// A partition over an open log, as the image describes it. Appends pass the gate.
     pub fn new(
         identity: (Arc<str>, TopicId, i32),
         node: NodeId,
+        gate: Gate,
         log: Log,
         image: &PartitionImage,
         min_in_sync: i32,
@@ -63,7 +66,7 @@ impl Partition {
         let (topic, topic_id, index) = identity;
         let membership = membership(node, image, min_in_sync);
         let state = State::new(log, &membership, image);
-        Arc::new(Self { topic, topic_id, index, node, state: Mutex::new(state) })
+        Arc::new(Self { topic, topic_id, index, node, gate, state: Mutex::new(state) })
     }
 
     /// Appends a batch. It is acknowledged when [`Partition::wait_high_watermark`] of its end says so.
@@ -79,6 +82,7 @@ impl Partition {
         acks: Acks,
         place: Option<(&Arc<AckWait>, usize)>,
     ) -> Result<Appended, ErrorCode> {
+        self.gate.check()?;
         let listener: Arc<dyn CommitListener> = Arc::<Self>::clone(self);
         let now = env::now();
         self.with(|state, effects| {
@@ -196,12 +200,21 @@ impl Partition {
         });
     }
 
-    /// Applies retention. May read a few rows of the store.
+    /// Applies retention. Blocks on rows of the store, without the lock; appends and fetches go on meanwhile.
     pub fn delete_expired(&self, now: Timestamp) {
+        let check = self.with(|state, _| {
+            let high_watermark = state.isr.high_watermark();
+            state.serving().ok()?.retention_check(now, high_watermark)
+        });
+        let expired = match check.map(RetentionCheck::run) {
+            None => return,
+            Some(Ok(expired)) => expired,
+            Some(Err(error)) => return self.failed(&error),
+        };
         let deleted = self.with(|state, effects| {
             let high_watermark = state.isr.high_watermark();
             let Ok(log) = state.serving() else { return Ok(None) };
-            let deleted = log.delete_expired(now, high_watermark)?;
+            let deleted = log.delete_expired(&expired, high_watermark)?;
             if deleted.is_some() {
                 state.watches.touch(&mut effects.notices);
             }

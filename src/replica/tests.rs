@@ -12,8 +12,9 @@ use super::fetch_session::{NO_SESSION, TopicRef, Wanted};
 use super::partition::{Found, Lookup};
 use super::wait::AckWait;
 use super::*;
-use crate::config::{Machine, Settings, resolve};
+use crate::config::{Machine, Origin, Settings, resolve};
 use crate::controller::apply::apply;
+use crate::controller::image::CONSUMER_OFFSETS;
 use crate::controller::record::{PartitionRecord, Record, RemoveTopicRecord, TopicRecord};
 use crate::log::batch::{BatchBuilder, BatchHeader, ProducedBatch};
 use crate::store::StoreOptions;
@@ -31,7 +32,11 @@ struct House {
 
 impl House {
     fn open(dir: &Path, options: StoreOptions) -> Self {
-        let config = Arc::new(resolve(&Settings::default(), &Machine::default()).unwrap().config);
+        Self::with_settings(dir, options, &Settings::default())
+    }
+
+    fn with_settings(dir: &Path, options: StoreOptions, settings: &Settings) -> Self {
+        let config = Arc::new(resolve(settings, &Machine::default()).unwrap().config);
         let (store, _) = Store::open(dir, options).unwrap();
         let replicas = Replicas::start(&config, &store, &Metrics::new(std::iter::empty()));
         Self { replicas, sessions: FetchSessions::new(10), store, image: Arc::default() }
@@ -300,6 +305,51 @@ async fn batches_that_left_the_tail_cache_are_read_from_files() {
     assert_eq!(only(&house.read(0, 1).await), (0, ErrorCode::NONE, vec![1, 2]));
     let blocking = tokio::task::spawn_blocking(move || partition.read_blocking(Offset(0), 1)).await.unwrap().unwrap();
     assert_eq!(base_offsets(&blocking), [0], "one batch at least, and no more than asked for");
+}
+
+#[tokio::test]
+async fn retention_moves_the_log_start_and_whoever_reads_below_it_is_told() {
+    let (_dir, house) = house();
+    let partition = house.partition(0);
+    append(&partition, batch(&["a", "b"])).await;
+    let sweep = |now: i64| {
+        let partition = Arc::clone(&partition);
+        tokio::task::spawn_blocking(move || partition.delete_expired(Timestamp(now)))
+    };
+    let week = 7 * 24 * 3_600_000;
+    sweep(week + 1_001).await.unwrap();
+    assert_eq!(partition.log_start_offset(), Offset(0), "the last record is of 1001");
+    sweep(week + 1_002).await.unwrap();
+    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (Offset(2), Offset(2)));
+    assert_eq!(only(&house.read(0, 0).await).1, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(append(&partition, batch(&["c"])).await, 2);
+}
+
+#[tokio::test]
+async fn on_a_nearly_full_disk_produce_is_refused_and_reading_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    house.create("t", 7, 1);
+    append(&house.partition(0), batch(&["a"])).await;
+    let free = house.store.free_bytes().unwrap();
+    house.store.close();
+    drop(house);
+    let reserve_of = |bytes: u64| {
+        let mut settings = Settings::default();
+        settings.set("ottla.disk.reserve.bytes", &bytes.to_string(), Origin::CommandLine);
+        settings
+    };
+    // Half as much again as there is: below the reserve, but above its half.
+    let mut house = House::with_settings(dir.path(), StoreOptions::default(), &reserve_of(free / 2 * 3));
+    house.create("t", 7, 1);
+    house.create(CONSUMER_OFFSETS, 8, 1);
+    let refused = house.partition(0).append(batch(&["b"]), Acks::All).unwrap_err();
+    assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(only(&house.read(0, 0).await), (0, ErrorCode::NONE, vec![0]));
+    let commits = house.replicas.partition(CONSUMER_OFFSETS, 0).unwrap();
+    assert_eq!(append(&commits, batch(&["c"])).await, 0, "a consumer that drains the disk has to commit");
+    house.replicas.space.note(Ok(u64::MAX), dir.path());
+    assert_eq!(append(&house.partition(0), batch(&["b"])).await, 1, "space has returned");
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::commit::Commit;
 use super::committer::Committer;
+use super::dead::{self, EVERYTHING};
 use super::keys::{self, ReplicaId};
-use super::operation::{Change, Operation, Snapshot};
+use super::operation::{Answer, Change, Operation, Snapshot};
 use super::replica::Replica;
 use super::rows::{ReplicaRow, Segment, SpanRow};
 use super::{recover, reply};
@@ -24,21 +25,13 @@ impl Committer {
         match operation {
             Operation::Append(_) => unreachable!("appends are drained together"),
             Operation::Change { replica, change, answer } => {
-                let done = self.change(&replica, change);
-                let done = self.judge(done);
-                if let Some(answer) = answer {
-                    reply(&answer, done);
-                }
+                self.carry_out(replica, change, answer);
             }
             Operation::Create { partitions, answer } => {
                 let made = self.create(&partitions);
                 reply(&answer, self.judge(made));
             }
-            Operation::Delete { replica, answer } => {
-                let done = self.delete(replica);
-                reply(&answer, self.judge(done));
-                self.unlink_dead();
-            }
+            Operation::Delete { replica, answer } => self.delete(replica, answer),
             Operation::Local { rows, answer } => {
                 let mut shared_error = None;
                 if let Err(error) = self.put_local(&rows) {
@@ -97,39 +90,36 @@ impl Committer {
         Ok(rows)
     }
 
-    fn delete(&mut self, id: ReplicaId) -> Result<(), StoreError> {
-        let shared = Arc::clone(&self.shared);
-        let replica = shared.replicas.write().remove(&id);
-        let Some(replica) = replica else { return Ok(()) };
-        let mut commit = Commit::new(&shared.database);
+    /// Nothing finds the replica any more, and nothing is appended to it; then a slice at a time goes.
+    fn delete(&mut self, id: ReplicaId, answer: Answer<()>) {
+        let replica = self.shared.replicas.write().remove(&id);
+        let Some(replica) = replica else { return reply(&answer, Ok(())) };
         replica.with_state(|state| {
             state.deleted = true;
             state.close()
         });
-        let mut spans = Vec::new();
-        shared.database.visit_spans(id, replica.first_span(), &mut |span| {
-            spans.push(*span);
-            ControlFlow::Continue(())
-        })?;
-        // An open span was never counted: its row goes, and the roll counts the generation's bytes.
-        for span in spans.iter().filter(|span| !span.is_open()) {
-            self.generations.remove(span);
-        }
-        for (from, to) in keys::belongings(id) {
-            for key in shared.database.keys_between(&from, &to)? {
-                commit.delete_meta(&key);
-            }
-        }
-        commit.delete_meta(&keys::replica(id));
-        self.generations.write(&mut commit);
-        self.write(commit)
+        self.carry_out(replica, Change::DropDead, Some(answer));
     }
 
-    fn change(&mut self, replica: &Arc<Replica>, change: Change) -> Result<(), StoreError> {
-        if replica.with_state(|state| state.deleted) {
-            return Ok(());
+    /// Does a change, or the first slice of it: the rest waits behind what is queued by now.
+    fn carry_out(&mut self, replica: Arc<Replica>, change: Change, answer: Option<Answer<()>>) {
+        let done = self.change(&replica, change);
+        match self.judge(done) {
+            Ok(Some(change)) => self.shared.queue.push(Operation::Change { replica, change, answer }),
+            done => {
+                if let Some(answer) = answer {
+                    reply(&answer, done.map(|_| ()));
+                }
+            }
         }
+    }
+
+    /// Does a change; what is left of it.
+    fn change(&mut self, replica: &Arc<Replica>, change: Change) -> Result<Option<Change>, StoreError> {
+        let deleted = replica.with_state(|state| state.deleted);
         match change {
+            Change::DropDead => self.drop_dead(replica),
+            _ if deleted => Ok(None),
             Change::LogStart { to, snapshot } => self.move_log_start(replica, to, snapshot.as_ref()),
             Change::Checkpoint { high_watermark, snapshot } => {
                 let shared = Arc::clone(&self.shared);
@@ -141,21 +131,22 @@ impl Committer {
                     }
                     commit.put_replica(&state.row);
                 });
-                self.write(commit)
+                self.write(commit).map(|()| None)
             }
-            Change::Truncate { to, epochs } => self.truncate(replica, to, epochs),
+            Change::Truncate { to, epochs } => self.truncate(replica, to, epochs).map(|()| None),
         }
     }
 
+    /// Moves the log start at once, and takes out the rows of what died by it: a slice here, the rest in later operations.
     fn move_log_start(
         &mut self,
         replica: &Arc<Replica>,
         to: Offset,
         snapshot: Option<&Snapshot>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Change>, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let id = replica.id();
-        let mut commit = Commit::new(&shared.database);
+        let (database, id) = (&shared.database, replica.id());
+        let mut commit = Commit::new(database);
         // An open span that ends below the new start dies with the others: it is closed first, so that it is counted.
         let closed = replica.with_state(|state| match state.open {
             Some(open) if open.row.end <= to => state.close(),
@@ -163,32 +154,22 @@ impl Committer {
         });
         if let Some(span) = &closed {
             self.generations.add(span);
+            commit.put_span(id, span);
         }
+        let to = to.max(replica.log_start());
         let open = replica.open_span();
-        let (mut dead, mut oldest) = (Vec::new(), None);
-        shared.database.visit_spans(id, replica.first_span(), &mut |span| {
-            // What `meta` has of the span that was closed just now is the row of its beginning.
-            let span = closed.as_ref().filter(|closed| closed.first == span.first).unwrap_or(span);
-            if span.end <= to {
-                dead.push(*span);
-                return ControlFlow::Continue(());
-            }
-            oldest = Some(*span);
-            ControlFlow::Break(())
-        })?;
-        for span in &dead {
-            self.generations.remove(span);
-            commit.delete_meta(&keys::span(id, span.first));
-            for key in shared.database.keys_between(&keys::timestamp(id, span.first), &keys::timestamp(id, span.end))? {
-                commit.delete_meta(&key);
-            }
-        }
+        let range = (replica.first_span(), to);
+        let slice = dead::take_slice(database, id, range, closed.as_ref(), (&mut self.generations, &mut commit))?;
+        // The size of the log is right from the first slice on.
+        let alive = match slice.more {
+            false => slice.oldest,
+            true => database.span_at(id, to)?.filter(|span| closed.is_none_or(|closed| closed.first != span.first)),
+        };
         replica.with_state(|state| {
-            state.row.log_start = state.row.log_start.max(to);
+            state.row.log_start = to;
             let bytes_end = open.map_or(state.row.bytes_end, |open| open.bytes_end());
-            state.row.first_span = oldest.map_or(to, |span| span.first);
-            state.row.bytes_dropped = oldest.map_or(bytes_end, |span| span.bytes_before);
-            state.row.oldest_generation = oldest.map_or(self.generations.open, |span| span.generation);
+            state.row.bytes_dropped = alive.map_or(bytes_end, |span| span.bytes_before);
+            slice.move_on(&mut state.row, to);
             if let Some(snapshot) = snapshot {
                 commit.put_snapshot(&mut state.row, snapshot);
             }
@@ -196,10 +177,40 @@ impl Committer {
         });
         self.generations.write(&mut commit);
         self.write(commit)?;
-        if !dead.is_empty() {
+        if slice.spans > 0 {
             self.unlink_dead();
         }
-        Ok(())
+        Ok(slice.more.then_some(Change::DropDead))
+    }
+
+    /// Takes out the next slice of what is dead: below the log start, or everything of a deleted replica, whose own row
+    /// goes last.
+    fn drop_dead(&mut self, replica: &Arc<Replica>) -> Result<Option<Change>, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let (database, id) = (&shared.database, replica.id());
+        let mut commit = Commit::new(database);
+        let (deleted, log_start) = replica.with_state(|state| (state.deleted, state.row.log_start));
+        let to = if deleted { EVERYTHING } else { log_start };
+        let range = (replica.first_span(), to);
+        let slice = dead::take_slice(database, id, range, None, (&mut self.generations, &mut commit))?;
+        let row = replica.with_state(|state| {
+            slice.move_on(&mut state.row, to);
+            state.row.clone()
+        });
+        if !deleted {
+            commit.put_replica(&row);
+        } else if slice.oldest.is_none() {
+            for (from, to) in keys::remains(id, range.0) {
+                for key in database.keys_between(&from, &to)? {
+                    commit.delete_meta(&key);
+                }
+            }
+            commit.delete_meta(&keys::replica(id));
+        }
+        self.generations.write(&mut commit);
+        self.write(commit)?;
+        self.unlink_dead();
+        Ok(slice.more.then_some(Change::DropDead))
     }
 
     fn truncate(&mut self, replica: &Arc<Replica>, to: Offset, epochs: Vec<u8>) -> Result<(), StoreError> {
@@ -231,7 +242,9 @@ impl Committer {
         {
             commit.delete_meta(&key);
         }
-        let last = self.last_before(replica, to)?;
+        // What ends at the log start or below is dead, and only its row may be there still.
+        let last = self.last_before(replica, to)?.filter(|span| span.end > replica.log_start());
+        let newest = self.newest_in_segment(id, last.as_ref())?;
         replica.with_state(|state| {
             let row = &mut state.row;
             for at in [&mut row.snapshot, &mut row.older_snapshot] {
@@ -249,7 +262,7 @@ impl Committer {
             row.log_start = row.log_start.min(to);
             row.bytes_end = last.map_or(row.bytes_dropped, |span| span.bytes_end());
             row.segment = last.map_or(Segment { first: to, ..Segment::FIRST }, |span| span.segment);
-            row.segment_max_timestamp = last.map_or(Timestamp::NONE, |span| span.max_timestamp);
+            (row.segment_max_timestamp, row.segment_appended) = newest;
             commit.put_replica(row);
         });
         self.generations.write(&mut commit);
@@ -269,10 +282,27 @@ impl Committer {
         }
     }
 
+    /// The largest timestamp and the last append in the segment that ends with a span.
+    fn newest_in_segment(&self, id: ReplicaId, last: Option<&SpanRow>) -> Result<(Timestamp, Timestamp), StoreError> {
+        let Some(last) = last else { return Ok((Timestamp::NONE, Timestamp::NONE)) };
+        let mut newest = (last.max_timestamp, last.appended);
+        self.shared.database.visit_spans(id, last.segment.first, &mut |span| {
+            if span.first >= last.first {
+                return ControlFlow::Break(());
+            }
+            newest = (newest.0.max(span.max_timestamp), newest.1.max(span.appended));
+            ControlFlow::Continue(())
+        })?;
+        Ok(newest)
+    }
+
     /// What remains of a closed span below an offset.
     fn cut(&self, id: ReplicaId, span: &SpanRow, to: Offset) -> Result<SpanRow, StoreError> {
-        let (found, _) = self.shared.database.recount(id, &SpanRow { end: to, ..*span })?;
-        Ok(SpanRow { end: to, ..found })
+        let counted = self.shared.database.recount(id, &SpanRow { end: to, ..*span })?;
+        match counted.damage {
+            None => Ok(SpanRow { end: to, ..counted.span }),
+            Some(what) => Err(self.shared.database.corrupt(id, counted.span.end, what)),
+        }
     }
 }
 

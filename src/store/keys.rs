@@ -118,10 +118,11 @@ pub const REPLICAS: (&[u8], &[u8]) = (&[REPLICA], &[REPLICA + 1]);
 /// All generation rows, as a range with an exclusive end.
 pub const GENERATIONS: (&[u8], &[u8]) = (&[GENERATION], &[GENERATION + 1]);
 
-/// Every key that belongs to a replica but its own row: ranges with exclusive ends.
-pub fn belongings(id: ReplicaId) -> [(OffsetKey, OffsetKey); 3] {
-    [SPAN, TIMESTAMP, SNAPSHOT]
-        .map(|kind| (with_offset(kind, id, Offset::ZERO), with_offset(kind, ReplicaId(id.0 + 1), Offset::ZERO)))
+/// The keys that a replica has beside its own row and its spans: timestamp rows from an offset on, and all snapshots.
+/// Ranges with exclusive ends.
+pub fn remains(id: ReplicaId, from: Offset) -> [(OffsetKey, OffsetKey); 2] {
+    let next = ReplicaId(id.0 + 1);
+    [(timestamp(id, from), timestamp(next, Offset::ZERO)), (snapshot(id, Offset::ZERO), snapshot(next, Offset::ZERO))]
 }
 
 fn with_offset(kind: u8, id: ReplicaId, offset: Offset) -> OffsetKey {
@@ -166,12 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn the_belongings_of_a_replica_hold_its_keys_and_no_neighbours() {
-        let ranges = belongings(ReplicaId(5));
+    fn the_remains_of_a_replica_hold_its_keys_and_no_neighbours() {
+        let ranges = remains(ReplicaId(5), Offset(7));
         let inside = |key: OffsetKey| ranges.iter().any(|(from, to)| *from <= key && key < *to);
-        assert!(inside(span(ReplicaId(5), Offset(i64::MAX))));
-        assert!(inside(timestamp(ReplicaId(5), Offset(0))));
+        assert!(inside(timestamp(ReplicaId(5), Offset(7))));
+        assert!(inside(timestamp(ReplicaId(5), Offset(i64::MAX))));
+        assert!(!inside(timestamp(ReplicaId(5), Offset(6))));
+        assert!(inside(snapshot(ReplicaId(5), Offset(0))));
         assert!(!inside(snapshot(ReplicaId(6), Offset(0))));
-        assert!(!inside(span(ReplicaId(4), Offset(i64::MAX))));
+        assert!(!inside(snapshot(ReplicaId(4), Offset(i64::MAX))));
     }
 }

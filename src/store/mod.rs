@@ -11,6 +11,7 @@
 mod commit;
 mod committer;
 mod control;
+mod dead;
 mod directory;
 mod families;
 pub mod keys;
@@ -389,9 +390,9 @@ impl Store {
         self.shared.tell_offline();
     }
 
-    /// True when less than `reserve` bytes are free (`ottla.disk.reserve.bytes`): appends should be refused.
-    pub fn is_disk_nearly_full(&self, reserve: u64) -> Result<bool, StoreError> {
-        Ok(directory::free_bytes(&self.shared.dir)? < reserve)
+    /// Bytes that the file system of the directory has left for this process.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        directory::free_bytes(&self.shared.dir)
     }
 
     /// The directory.

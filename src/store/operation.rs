@@ -24,6 +24,8 @@ pub struct StoredBatch {
     pub end_offset: Offset,
     /// Its largest timestamp.
     pub max_timestamp: Timestamp,
+    /// The wall clock when it was appended.
+    pub appended: Timestamp,
     /// Its bytes, with base offset and leader epoch in place.
     pub bytes: Bytes,
 }
@@ -111,6 +113,8 @@ pub enum Change {
         /// The leader epochs that remain.
         epochs: Vec<u8>,
     },
+    /// The rows of dead spans go, a slice of them; the store's own, behind what made them die.
+    DropDead,
 }
 
 impl Change {
@@ -120,6 +124,7 @@ impl Change {
                 snapshot.as_ref().map_or(0, |snapshot| snapshot.state.len())
             }
             Self::Truncate { epochs, .. } => epochs.len(),
+            Self::DropDead => 0,
         }
     }
 }

@@ -33,6 +33,17 @@ pub struct OffsetRange {
 /// Takes a batch's base offset and bytes, and says whether to go on.
 pub type BatchVisitor<'a> = &'a mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>;
 
+/// What a span really holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recounted {
+    /// The span up to the last sound batch, told by the headers of its batches.
+    pub span: SpanRow,
+    /// Sound batches.
+    pub batches: u64,
+    /// What is wrong with the batch at the span's end, when a damaged one ended the count.
+    pub damage: Option<&'static str>,
+}
+
 impl Database {
     /// Walks the batches of a range in order, as long as `visit` says so. `expected_bytes` sizes the read-ahead.
     pub fn visit_batches(
@@ -62,10 +73,35 @@ impl Database {
         range: OffsetRange,
         (expected_bytes, visit): (usize, BatchVisitor<'_>),
     ) -> Result<ControlFlow<()>, StoreError> {
+        let mut damaged = None;
+        let mut checked = |base: Offset, batch: &[u8]| match damage_of(base, batch) {
+            None => visit(base, batch),
+            Some(what) => {
+                damaged = Some((base, what));
+                ControlFlow::Break(())
+            }
+        };
+        let flow = self.walk_span(id, span, range, (expected_bytes, &mut checked))?;
+        match damaged {
+            None => Ok(flow),
+            Some((base, what)) => Err(self.corrupt(id, base, what)),
+        }
+    }
+
+    /// Walks the batches of a span unchecked.
+    fn walk_span(
+        &self,
+        id: ReplicaId,
+        span: &SpanRow,
+        range: OffsetRange,
+        (expected_bytes, visit): (usize, BatchVisitor<'_>),
+    ) -> Result<ControlFlow<()>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::batch(span.generation, id, span.first));
         options.set_iterate_upper_bound(keys::batch(span.generation, ReplicaId(id.0 + 1), Offset::ZERO));
-        options.set_readahead_size(expected_bytes.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX));
+        // RocksDB reads ahead past the upper bound: what follows the span is another partition's.
+        let useful = if span.is_open() { expected_bytes } else { expected_bytes.min(bytes_of(span)) };
+        options.set_readahead_size(useful.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX));
         options.set_verify_checksums(false);
         options.fill_cache(false);
         let mut rows = self.records().raw_iterator_opt(options);
@@ -80,7 +116,6 @@ impl Database {
             if base >= range.limit {
                 return Ok(ControlFlow::Continue(()));
             }
-            self.check(id, base, batch)?;
             if visit(base, batch).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -134,28 +169,27 @@ impl Database {
         Ok(found)
     }
 
-    /// What a span really holds: its end, bytes and largest timestamp from the headers of its batches, and how many.
-    pub fn recount(&self, id: ReplicaId, span: &SpanRow) -> Result<(SpanRow, u64), StoreError> {
+    /// What a span really holds: its end, bytes and largest timestamp from the headers of its batches, up to the first
+    /// damaged one. A disk that cannot be read is an error, not damage.
+    pub fn recount(&self, id: ReplicaId, span: &SpanRow) -> Result<Recounted, StoreError> {
         let mut found = SpanRow { end: span.first, bytes: 0, max_timestamp: Timestamp::NONE, ..*span };
-        let mut batches = 0;
+        let (mut batches, mut damage) = (0, None);
+        let mut count = |base: Offset, batch: &[u8]| {
+            damage = damage_of(base, batch);
+            let Some((end, largest)) = batch_extent(batch).filter(|_| damage.is_none()) else {
+                damage = damage.or(Some("has a header that cannot be read"));
+                return ControlFlow::Break(());
+            };
+            found.end = end;
+            found.max_timestamp = found.max_timestamp.max(largest);
+            found.bytes += batch.len() as u64;
+            batches += 1;
+            ControlFlow::Continue(())
+        };
         let range = OffsetRange { from: span.first, limit: span.end };
-        let flow = self.visit_span(
-            id,
-            span,
-            range,
-            (READ_AHEAD_MAX, &mut |_, batch| {
-                let Some((end, largest)) = batch_extent(batch) else { return ControlFlow::Break(()) };
-                found.end = end;
-                found.max_timestamp = found.max_timestamp.max(largest);
-                found.bytes += batch.len() as u64;
-                batches += 1;
-                ControlFlow::Continue(())
-            }),
-        )?;
-        match flow {
-            ControlFlow::Continue(()) => Ok((found, batches)),
-            ControlFlow::Break(()) => Err(self.corrupt(id, found.end, "has a header that cannot be read")),
-        }
+        // Whether it broke off is told by the damage.
+        let _flow = self.walk_span(id, span, range, (READ_AHEAD_MAX, &mut count))?;
+        Ok(Recounted { span: found, batches, damage })
     }
 
     /// The newest generation that holds records.
@@ -235,23 +269,25 @@ impl Database {
         rows.status().map_err(|error| self.failed("a read", &error))
     }
 
-    fn check(&self, id: ReplicaId, base: Offset, batch: &[u8]) -> Result<(), StoreError> {
-        let (Some(stored_base), Some(crc), Some(counted)) =
-            (batch.first_chunk::<8>(), batch.get(17..CRC_FROM), batch.get(CRC_FROM..))
-        else {
-            return Err(self.corrupt(id, base, "is shorter than a header"));
-        };
-        if i64::from_be_bytes(*stored_base) != base.get() {
-            return Err(self.corrupt(id, base, "carries another base offset"));
-        }
-        if crc32c::crc32c(counted).to_be_bytes() != crc {
-            return Err(self.corrupt(id, base, "does not match its CRC"));
-        }
-        Ok(())
-    }
-
     /// The sentence for data that is not as it was written.
     pub fn corrupt(&self, id: ReplicaId, offset: Offset, what: &str) -> StoreError {
         StoreError::new(format!("replica {id} at offset {offset} in the log directory {}: {what}", self.name()))
     }
+}
+
+fn bytes_of(span: &SpanRow) -> usize {
+    usize::try_from(span.bytes).unwrap_or(usize::MAX)
+}
+
+/// What is wrong with the batch that stands under a base offset, if anything is.
+fn damage_of(base: Offset, batch: &[u8]) -> Option<&'static str> {
+    let (Some(stored_base), Some(crc), Some(counted)) =
+        (batch.first_chunk::<8>(), batch.get(17..CRC_FROM), batch.get(CRC_FROM..))
+    else {
+        return Some("is shorter than a header");
+    };
+    if i64::from_be_bytes(*stored_base) != base.get() {
+        return Some("carries another base offset");
+    }
+    (crc32c::crc32c(counted).to_be_bytes() != crc).then_some("does not match its CRC")
 }

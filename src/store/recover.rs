@@ -1,5 +1,8 @@
 //! What a start finds: identity, replicas, generations, and after a crash the open generation, replayed.
 //!
+//! A damaged batch among those that are replayed ends its partition's log there, as in Kafka; the start counts as
+//! unclean then and says what was lost, because the batch had been written whole and may have been acknowledged.
+//!
 //! What a start may believe: RocksDB's sequence number must reach the one that was noted after the last commit, or
 //! recovery stopped early. The kernel's boot id tells the death of a process (loses nothing that the kernel had) from
 //! the death of the machine (an unsynced suffix may be gone).
@@ -12,15 +15,16 @@ use rocksdb::{ReadOptions, WriteOptions};
 use super::commit::{Commit, Generations};
 use super::families::{Database, LOCAL, META};
 use super::keys::{self, Generation, ReplicaId};
+use super::read::Recounted;
 use super::replica::Replica;
 use super::rows::{GenerationRow, ReplicaRow, Segment, SpanRow};
-use super::{Identity, Recovered, directory};
+use super::{Identity, Recovered, dead, directory};
 use crate::env;
 use crate::error::StoreError;
 use crate::types::{NodeId, Offset, Timestamp};
 
-/// The format that this version writes and the newest that it reads.
-const FORMAT: u32 = 1;
+/// The format that this version writes and the newest that it reads: 2 notes when a span was appended to last.
+const FORMAT: u32 = 2;
 
 const FORMAT_VERSION: &str = "format.version";
 const DIRECTORY_ID: &str = "directory.id";
@@ -72,7 +76,7 @@ pub fn recover(database: &Database, noted: [u64; 2]) -> Result<Found, StoreError
         // Only what was not flushed is in doubt: the open generation, and after a stop of the machine those before it.
         let from = if recovered.unclean { open.saturating_sub(UNFLUSHED_GENERATIONS) } else { open };
         generations.recount(from, newest);
-        let mut recount = Recount { database, from, commit, generations, batches: 0, spans: 0 };
+        let mut recount = Recount { database, from, commit, generations, batches: 0, spans: 0, damaged: Vec::new() };
         for row in replicas.values_mut() {
             recount.replica(row)?;
         }
@@ -80,13 +84,15 @@ pub fn recover(database: &Database, noted: [u64; 2]) -> Result<Found, StoreError
             "the last run did not stop cleanly: the headers of {} batches of {} partitions were replayed",
             recount.batches, recount.spans
         ));
+        recovered.unclean |= !recount.damaged.is_empty();
+        recovered.sentences.append(&mut recount.damaged);
         (commit, generations) = (recount.commit, recount.generations);
     }
     generations.roll(0);
     generations.write(&mut commit);
     commit.put_open_generation(generations.open);
+    commit.put_local(FORMAT_VERSION, &FORMAT.to_string());
     if is_new {
-        commit.put_local(FORMAT_VERSION, &FORMAT.to_string());
         commit.put_local(DIRECTORY_ID, &env::random_uuid().to_string());
         commit.put_local(BOOT_ID, &directory::boot_id());
     }
@@ -94,9 +100,29 @@ pub fn recover(database: &Database, noted: [u64; 2]) -> Result<Found, StoreError
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     commit.write(&synced)?;
+    for row in replicas.values_mut() {
+        drop_dead(database, row, &mut generations)?;
+    }
     let next_replica = number(database, NEXT_REPLICA)?.unwrap_or(1);
     let replicas = replicas.into_iter().map(|(id, row)| (id, Arc::new(Replica::new(row)))).collect();
     Ok(Found { recovered, replicas, generations, next_replica })
+}
+
+/// Goes on with the dropping of dead spans that a stop cut short.
+fn drop_dead(database: &Database, row: &mut ReplicaRow, generations: &mut Generations) -> Result<(), StoreError> {
+    while row.first_span < row.log_start {
+        let mut commit = Commit::new(database);
+        let range = (row.first_span, row.log_start);
+        let slice = dead::take_slice(database, row.replica, range, None, (&mut *generations, &mut commit))?;
+        if slice.spans == 0 {
+            return Ok(());
+        }
+        slice.move_on(row, row.log_start);
+        commit.put_replica(row);
+        generations.write(&mut commit);
+        commit.write(&WriteOptions::default())?;
+    }
+    Ok(())
 }
 
 /// Who a directory belongs to.
@@ -190,6 +216,8 @@ struct Recount<'a> {
     generations: Generations,
     batches: u64,
     spans: u64,
+    /// Sentences about logs that end at a damaged batch.
+    damaged: Vec<String>,
 }
 
 impl Recount<'_> {
@@ -202,15 +230,20 @@ impl Recount<'_> {
         row.bytes_end = first.bytes_before;
         let mut broken = false;
         for span in &spans {
-            let (found, batches) = self.database.recount(id, span)?;
+            let Recounted { span: found, batches, damage } = self.database.recount(id, span)?;
+            if let Some(what) = damage.filter(|_| !broken) {
+                self.damaged.push(damage_sentence(row, found.end, what));
+            }
             if batches == 0 || broken {
-                broken |= !span.is_open();
+                broken |= !span.is_open() || damage.is_some();
                 self.commit.delete_meta(&keys::span(id, span.first));
                 continue;
             }
-            // Whatever follows a batch that is missing is not part of the log.
-            broken = !span.is_open() && found.end < span.end;
-            let found = SpanRow { end: found.end.min(span.end), ..found };
+            // Whatever follows a batch that is missing or damaged is not part of the log.
+            broken = damage.is_some() || !span.is_open() && found.end < span.end;
+            // When the last batch of an open span was appended is not known any more: not after now.
+            let appended = if span.is_open() { env::now() } else { span.appended };
+            let found = SpanRow { end: found.end.min(span.end), appended, ..found };
             self.commit.put_span(id, &found);
             self.generations.add(&found);
             row.absorb(&found);
@@ -246,6 +279,17 @@ impl Recount<'_> {
         }
         Ok(())
     }
+}
+
+fn damage_sentence(row: &ReplicaRow, at: Offset, what: &str) -> String {
+    let (partition, topic) = (row.partition, row.topic);
+    let seen = match row.high_watermark > at {
+        true => format!(", of which consumers could read those below {}", row.high_watermark),
+        false => String::new(),
+    };
+    format!(
+        "partition {partition} of topic {topic}: the batch at offset {at} {what}: the log ends there now, and the records from that offset on are lost here{seen}"
+    )
 }
 
 fn local(database: &Database, key: &str) -> Result<Option<String>, StoreError> {

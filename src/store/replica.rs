@@ -13,7 +13,7 @@ use super::rows::{ReplicaRow, Segment, SpanRow};
 use crate::types::Offset;
 
 /// A timestamp row is written every so many bytes of a span.
-const TIMESTAMP_ROW_BYTES: u64 = 1 << 20;
+pub const TIMESTAMP_ROW_BYTES: u64 = 1 << 20;
 
 /// A replica of the store. Shared by its log and the committer.
 pub struct Replica {
@@ -92,6 +92,11 @@ impl Replica {
         self.state.lock().open.map(|open| open.row)
     }
 
+    /// The log start offset that the store has carried out: a move that was queued a moment ago is not in it yet.
+    pub fn log_start(&self) -> Offset {
+        self.state.lock().row.log_start
+    }
+
     /// First offset of the oldest span.
     pub fn first_span(&self) -> Offset {
         self.state.lock().row.first_span
@@ -112,8 +117,10 @@ impl ReplicaRow {
         if self.segment.first != span.segment.first || self.segment.first_timestamp != span.segment.first_timestamp {
             self.segment = span.segment;
             self.segment_max_timestamp = span.max_timestamp;
+            self.segment_appended = span.appended;
         } else {
             self.segment_max_timestamp = self.segment_max_timestamp.max(span.max_timestamp);
+            self.segment_appended = self.segment_appended.max(span.appended);
         }
         self.end = span.end;
         self.bytes_end = span.bytes_end();
@@ -130,6 +137,7 @@ impl ReplicaState {
         if let Some(segment) = segment {
             self.row.segment = segment;
             self.row.segment_max_timestamp = batch.max_timestamp;
+            self.row.segment_appended = batch.appended;
         }
         let opening = self.open.is_none();
         let bytes_before = self.row.bytes_end;
@@ -140,6 +148,7 @@ impl ReplicaState {
                 end: batch.base_offset,
                 generation,
                 max_timestamp: batch.max_timestamp,
+                appended: batch.appended,
                 bytes_before,
                 bytes: 0,
                 segment,
@@ -149,6 +158,7 @@ impl ReplicaState {
         open.row.end = batch.end_offset;
         open.row.bytes += batch.bytes.len() as u64;
         open.row.max_timestamp = open.row.max_timestamp.max(batch.max_timestamp);
+        open.row.appended = open.row.appended.max(batch.appended);
         if open.row.bytes - open.indexed >= TIMESTAMP_ROW_BYTES {
             open.indexed = open.row.bytes;
             grown.timestamp_row = Some(open.row);

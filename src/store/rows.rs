@@ -9,8 +9,10 @@ use bytes::{Buf, BufMut};
 use super::keys::{Generation, ReplicaId};
 use crate::types::{Offset, Timestamp, TopicId};
 
-/// The version that every row is written with.
+/// The version that rows of generations are written with.
 const VERSION: u8 = 1;
+/// The version that rows of spans and replicas are written with. Version 1 lacked the time of the last append.
+const DATED: u8 = 2;
 
 /// Kafka's segment, presented on top of generations: retention works by whole segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +42,9 @@ pub struct SpanRow {
     pub generation: Generation,
     /// The largest timestamp inside.
     pub max_timestamp: Timestamp,
+    /// The wall clock at the last append to the span, for retention of records without a timestamp; NONE when it was
+    /// written by a version that did not note it. An open span's row has the time of its first append.
+    pub appended: Timestamp,
     /// Bytes appended to the log before the span.
     pub bytes_before: u64,
     /// Bytes of the span's batches.
@@ -60,10 +65,11 @@ impl SpanRow {
     /// The row's value.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(72);
-        out.put_u8(VERSION);
+        out.put_u8(DATED);
         out.put_i64(self.end.get());
         out.put_u32(self.generation);
         out.put_i64(self.max_timestamp.get());
+        out.put_i64(self.appended.get());
         out.put_u64(self.bytes_before);
         out.put_u64(self.bytes);
         put_segment(&mut out, &self.segment);
@@ -73,12 +79,13 @@ impl SpanRow {
     /// Reads a row's value; `None` when it is not one of this version.
     pub fn decode(first: Offset, mut value: &[u8]) -> Option<Self> {
         let from = &mut value;
-        (from.try_get_u8().ok()? == VERSION).then_some(())?;
+        let version = dated_version(from)?;
         Some(Self {
             first,
             end: Offset(from.try_get_i64().ok()?),
             generation: from.try_get_u32().ok()?,
             max_timestamp: Timestamp(from.try_get_i64().ok()?),
+            appended: get_appended(from, version)?,
             bytes_before: from.try_get_u64().ok()?,
             bytes: from.try_get_u64().ok()?,
             segment: get_segment(from)?,
@@ -125,6 +132,8 @@ pub struct ReplicaRow {
     pub segment: Segment,
     /// The largest timestamp in the active segment.
     pub segment_max_timestamp: Timestamp,
+    /// The wall clock at the last append to the active segment; NONE when it is not known.
+    pub segment_appended: Timestamp,
     /// The leader epochs, as the log encodes them.
     pub epochs: Vec<u8>,
 }
@@ -148,14 +157,15 @@ impl ReplicaRow {
             older_snapshot: Offset::UNKNOWN,
             segment: Segment::FIRST,
             segment_max_timestamp: Timestamp::NONE,
+            segment_appended: Timestamp::NONE,
             epochs: Vec::new(),
         }
     }
 
     /// The row's value.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(144 + self.epochs.len());
-        out.put_u8(VERSION);
+        let mut out = Vec::with_capacity(152 + self.epochs.len());
+        out.put_u8(DATED);
         out.put_u128(self.topic.0.as_u128());
         out.put_i32(self.partition);
         out.put_u8(u8::from(self.future));
@@ -170,6 +180,7 @@ impl ReplicaRow {
         out.put_i64(self.older_snapshot.get());
         put_segment(&mut out, &self.segment);
         out.put_i64(self.segment_max_timestamp.get());
+        out.put_i64(self.segment_appended.get());
         out.put_slice(&self.epochs);
         out
     }
@@ -177,7 +188,7 @@ impl ReplicaRow {
     /// Reads a row's value; `None` when it is not one of this version.
     pub fn decode(replica: ReplicaId, mut value: &[u8]) -> Option<Self> {
         let from = &mut value;
-        (from.try_get_u8().ok()? == VERSION).then_some(())?;
+        let version = dated_version(from)?;
         Some(Self {
             replica,
             topic: TopicId(uuid::Uuid::from_u128(from.try_get_u128().ok()?)),
@@ -194,6 +205,7 @@ impl ReplicaRow {
             older_snapshot: Offset(from.try_get_i64().ok()?),
             segment: get_segment(from)?,
             segment_max_timestamp: Timestamp(from.try_get_i64().ok()?),
+            segment_appended: get_appended(from, version)?,
             epochs: from.to_vec(),
         })
     }
@@ -233,6 +245,17 @@ impl GenerationRow {
     }
 }
 
+fn dated_version(from: &mut &[u8]) -> Option<u8> {
+    from.try_get_u8().ok().filter(|version| (1..=DATED).contains(version))
+}
+
+fn get_appended(from: &mut &[u8], version: u8) -> Option<Timestamp> {
+    match version {
+        1 => Some(Timestamp::NONE),
+        _ => from.try_get_i64().ok().map(Timestamp),
+    }
+}
+
 fn put_segment(out: &mut Vec<u8>, segment: &Segment) {
     out.put_i64(segment.first.get());
     out.put_u64(segment.bytes_before);
@@ -269,6 +292,7 @@ mod tests {
             end: Offset(11),
             generation: 3,
             max_timestamp: Timestamp(-1),
+            appended: Timestamp(44),
             bytes_before: 99,
             bytes: 12,
             segment,
@@ -276,10 +300,30 @@ mod tests {
         assert_eq!(SpanRow::decode(Offset(7), &span.encode()), Some(span));
         let mut row = ReplicaRow::new(ReplicaId(8), TopicId(uuid::Uuid::from_u128(77)), 3, 4);
         row.segment = segment;
+        row.segment_appended = Timestamp(45);
         row.epochs = vec![1, 2, 3];
         assert_eq!(ReplicaRow::decode(ReplicaId(8), &row.encode()), Some(row));
         let generation = GenerationRow { spans: 1, bytes_alive: 2, bytes: 3 };
         assert_eq!(GenerationRow::decode(&generation.encode()), Some(generation));
+    }
+
+    #[test]
+    fn rows_of_version_1_are_read_without_the_time_of_their_last_append() {
+        let mut old = vec![1];
+        old.put_i64(11);
+        old.put_u32(3);
+        old.put_i64(-1);
+        old.put_u64(99);
+        old.put_u64(12);
+        put_segment(&mut old, &Segment::FIRST);
+        let span = SpanRow::decode(Offset(7), &old).unwrap();
+        assert_eq!((span.end, span.appended, span.bytes), (Offset(11), Timestamp::NONE, 12));
+        let mut row = ReplicaRow::new(ReplicaId(8), TopicId(uuid::Uuid::from_u128(77)), 3, 4);
+        row.epochs = vec![1, 2, 3];
+        let mut old = row.encode();
+        old[0] = 1;
+        old.drain(old.len() - 11..old.len() - 3);
+        assert_eq!(ReplicaRow::decode(ReplicaId(8), &old), Some(row));
     }
 
     #[test]
@@ -289,13 +333,14 @@ mod tests {
             end: Offset(1),
             generation: 0,
             max_timestamp: Timestamp(0),
+            appended: Timestamp::NONE,
             bytes_before: 0,
             bytes: 0,
             segment: Segment::FIRST,
         };
         let mut value = span.encode();
         assert_eq!(SpanRow::decode(Offset(0), &value[..value.len() - 1]), None);
-        value[0] = 2;
+        value[0] = 3;
         assert_eq!(SpanRow::decode(Offset(0), &value), None);
         assert_eq!(batch_extent(&[0; 42]), None);
     }

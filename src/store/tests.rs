@@ -39,6 +39,21 @@ fn batch(base: i64, count: i32, size: usize) -> Arc<StoredBatch> {
         base_offset: Offset(base),
         end_offset: Offset(base + i64::from(count)),
         max_timestamp: Timestamp(1000 + base),
+        appended: Timestamp(2000 + base),
+        bytes: Bytes::from(bytes),
+    })
+}
+
+/// A batch that does not match its CRC.
+fn damaged(base: i64, count: i32) -> Arc<StoredBatch> {
+    let good = batch(base, count, 100);
+    let mut bytes = good.bytes.to_vec();
+    bytes[99] ^= 1;
+    Arc::new(StoredBatch {
+        base_offset: good.base_offset,
+        end_offset: good.end_offset,
+        max_timestamp: good.max_timestamp,
+        appended: good.appended,
         bytes: Bytes::from(bytes),
     })
 }
@@ -72,6 +87,39 @@ fn fill(store: &Store, id: ReplicaId, offsets: std::ops::Range<i64>, size: usize
             .unwrap();
     }
     while heard.recv().unwrap().unwrap() < Offset(offsets.end) {}
+}
+
+/// Appends batches of two records, each in a segment and so in a span of its own.
+fn fill_spans(store: &Store, id: ReplicaId, offsets: std::ops::Range<i64>) {
+    let (listener, heard) = listener();
+    let replica = store.replica(id).unwrap();
+    for base in offsets.clone().step_by(2) {
+        let segment = Segment { first: Offset(base), ..Segment::FIRST };
+        store
+            .append(Append {
+                replica: Arc::clone(&replica),
+                batch: batch(base, 2, 61),
+                sync: false,
+                extras: Some(Box::new(AppendExtras { segment: Some(segment), ..AppendExtras::default() })),
+                listener: Arc::clone(&listener),
+            })
+            .unwrap();
+    }
+    while heard.recv().unwrap().unwrap() < Offset(offsets.end) {}
+}
+
+/// First offsets of the spans of a replica, wherever a walk would begin.
+fn spans(store: &Store, id: ReplicaId) -> Vec<i64> {
+    let mut found = Vec::new();
+    store
+        .shared
+        .database
+        .visit_spans(id, Offset::ZERO, &mut |span| {
+            found.push(span.first.get());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    found
 }
 
 fn offsets(store: &Store, id: ReplicaId, from: i64, limit: i64) -> Vec<i64> {
@@ -174,6 +222,7 @@ fn rows_that_speak_of_batches_that_never_came_are_corrected() {
         end,
         generation: store.generation(),
         max_timestamp: Timestamp(9_999),
+        appended: Timestamp(9_999),
         bytes_before: 0,
         bytes: 77,
         segment: Segment { first: Offset(first), bytes_before: 1 << 40, first_timestamp: Timestamp(5) },
@@ -289,6 +338,164 @@ fn a_log_start_drops_spans_and_their_generations_files() {
     assert_eq!(store.replica(ids[0]).unwrap().row().end, Offset(420));
 }
 
+/// Waits for a commit on the committer's own thread, and sends where the walk over another replica's spans begins then.
+struct Looks {
+    at: Arc<Replica>,
+    seen: parking_lot::Mutex<Sender<(Offset, u64)>>,
+}
+
+impl CommitListener for Looks {
+    fn committed(&self, _: Offset) {
+        self.seen.lock().send((self.at.first_span(), self.at.bytes_dropped())).unwrap();
+    }
+
+    fn failed(&self, error: &StoreError) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn appends_do_not_wait_until_thousands_of_dead_spans_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 2);
+    fill_spans(&store, ids[0], 0..10_000);
+    let replica = store.replica(ids[0]).unwrap();
+    let other = store.replica(ids[1]).unwrap();
+    let (sender, seen) = channel();
+    let listener = Arc::new(Looks { at: Arc::clone(&replica), seen: parking_lot::Mutex::new(sender) });
+    store.change(&replica, Change::LogStart { to: Offset(9_001), snapshot: None }).unwrap();
+    store.append(Append { replica: other, batch: batch(0, 1, 100), sync: false, extras: None, listener }).unwrap();
+    let (first_span, dropped) = seen.recv().unwrap();
+    assert!(first_span > Offset(0) && first_span < Offset(9_000), "{first_span}");
+    assert_eq!(dropped, 61 * 4_500, "the size of the log is right from the beginning");
+    // Whoever waits for a log start waits for all of it, also for what an earlier one left.
+    store.change_and_wait(&replica, Change::LogStart { to: Offset(9_001), snapshot: None }).unwrap();
+    assert_eq!(spans(&store, ids[0]), evens(9_000, 10_000));
+    assert_eq!(offsets(&store, ids[0], 9_001, 10_000), evens(9_000, 10_000));
+    assert_eq!((replica.first_span(), replica.bytes_dropped()), (Offset(9_000), 61 * 4_500));
+    // The open span too.
+    store.change_and_wait(&replica, Change::LogStart { to: Offset(10_000), snapshot: None }).unwrap();
+    assert_eq!((spans(&store, ids[0]), replica.bytes_dropped()), (vec![], 61 * 5_000));
+    fill(&store, ids[0], 10_000..10_010, 100);
+    assert_eq!(offsets(&store, ids[0], 10_000, 10_010), evens(10_000, 10_010));
+}
+
+#[test]
+fn a_deleted_replica_of_thousands_of_spans_is_gone_when_the_deletion_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 2);
+    fill_spans(&store, ids[0], 0..10_000);
+    fill(&store, ids[1], 0..10, 100);
+    store.delete_replicas(&ids[..1]).unwrap();
+    let (from, to) = (keys::replica(ids[0]), keys::replica(ids[1]));
+    assert_eq!(store.shared.database.keys_between(&from, &to).unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(spans(&store, ids[0]), Vec::<i64>::new());
+    assert_eq!(offsets(&store, ids[1], 0, 10), evens(0, 10));
+}
+
+#[test]
+fn a_start_goes_on_with_the_dropping_of_dead_spans() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 1);
+    fill_spans(&store, ids[0], 0..10_000);
+    // As if the process had died after the first slice, which was empty.
+    let mut row = store.replica(ids[0]).unwrap().row();
+    row.log_start = Offset(9_001);
+    let mut commit = commit::Commit::new(&store.shared.database);
+    commit.put_replica(&row);
+    commit.write(&rocksdb::WriteOptions::default()).unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert_eq!(spans(&store, ids[0]), evens(9_000, 10_000));
+    assert_eq!(store.replica(ids[0]).unwrap().first_span(), Offset(9_000));
+    assert_eq!(offsets(&store, ids[0], 9_001, 10_000), evens(9_000, 10_000));
+}
+
+/// The files of record batches that are in the directory.
+fn record_files(dir: &Path) -> std::collections::BTreeSet<String> {
+    let names = std::fs::read_dir(dir.join("records")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".sst")).collect()
+}
+
+#[test]
+fn the_files_of_a_dead_generation_leave_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 2);
+    // Two generations of the first replica alone, then some of the second: RocksDB gives files away one level down.
+    fill(&store, ids[0], 0..100, 10_000);
+    let mut end = 0;
+    let mut more = || {
+        let rolls = store.counters().rolls.load(Ordering::Relaxed);
+        while store.counters().rolls.load(Ordering::Relaxed) == rolls {
+            fill(&store, ids[1], end..end + 10, 10_000);
+            end += 10;
+        }
+        // Answered by the syncer: the second round begins after the first one's files are unlinked.
+        store.confirm_boot().unwrap();
+        store.confirm_boot().unwrap();
+    };
+    more();
+    let alive = |files: &std::collections::BTreeSet<String>| {
+        let now = record_files(dir.path());
+        files.iter().filter(|file| now.contains(*file)).count()
+    };
+    let before = loop {
+        let files = record_files(dir.path());
+        if !files.is_empty() {
+            break files;
+        }
+        more();
+    };
+    store.delete_replicas(&ids[..1]).unwrap();
+    // The first file of all is the first generation's: it holds the deleted replica and nothing else.
+    let first = before.first().cloned().into_iter().collect();
+    for _ in 0..100 {
+        if alive(&first) == 0 {
+            let end = end;
+            assert_eq!(offsets(&store, ids[1], 0, end), evens(0, end));
+            return;
+        }
+        more();
+    }
+    panic!("{first:?} is still in {:?}", record_files(dir.path()));
+}
+
+#[test]
+fn a_log_ends_at_a_damaged_batch_that_a_start_after_a_crash_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 2);
+    fill(&store, ids[0], 0..20, 100);
+    fill(&store, ids[1], 0..20, 100);
+    let replica = store.replica(ids[0]).unwrap();
+    let (listener, heard) = listener();
+    store
+        .append(Append { replica: Arc::clone(&replica), batch: damaged(20, 2), sync: false, extras: None, listener })
+        .unwrap();
+    heard.recv().unwrap().unwrap();
+    fill(&store, ids[0], 22..30, 100);
+    store.change_and_wait(&replica, Change::Checkpoint { high_watermark: Offset(26), snapshot: None }).unwrap();
+    drop((replica, store));
+    let (store, recovered) = open(dir.path());
+    assert!(recovered.unclean, "records that were acknowledged may be gone");
+    let said = recovered.sentences.join("\n");
+    assert!(said.contains("the batch at offset 20 does not match its CRC: the log ends there now"), "{said}");
+    assert!(said.contains("consumers could read those below 26"), "{said}");
+    let row = store.replica(ids[0]).unwrap().row();
+    assert_eq!((row.end, row.high_watermark, row.bytes_end), (Offset(20), Offset(20), 1_000));
+    fill(&store, ids[0], 20..40, 100);
+    assert_eq!(offsets(&store, ids[0], 0, 100), evens(0, 40));
+    assert_eq!(offsets(&store, ids[1], 0, 100), evens(0, 20), "the neighbour is whole");
+    drop(store);
+    let (store, recovered) = open(dir.path());
+    assert!(!recovered.unclean, "{recovered:?}");
+    assert_eq!(offsets(&store, ids[0], 0, 100), evens(0, 40));
+}
+
 #[test]
 fn a_truncated_suffix_never_comes_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -333,15 +540,7 @@ fn a_damaged_batch_is_not_given_out() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let id = make(&store, 1)[0];
-    let good = batch(0, 1, 100);
-    let mut bytes = good.bytes.to_vec();
-    bytes[99] ^= 1;
-    let damaged = Arc::new(StoredBatch {
-        base_offset: good.base_offset,
-        end_offset: good.end_offset,
-        max_timestamp: good.max_timestamp,
-        bytes: Bytes::from(bytes),
-    });
+    let damaged = damaged(0, 1);
     let (listener, heard) = listener();
     let replica = store.replica(id).unwrap();
     store.append(Append { replica, batch: damaged, sync: false, extras: None, listener }).unwrap();

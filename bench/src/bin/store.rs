@@ -278,6 +278,7 @@ impl Writer {
             base_offset: Offset(base),
             end_offset: Offset(base + 1),
             max_timestamp: Timestamp(base),
+            appended: Timestamp(base),
             bytes,
         });
         let listener: Arc<dyn CommitListener> = Arc::clone(listener) as _;

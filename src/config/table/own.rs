@@ -5,7 +5,7 @@ use super::keys;
 keys! {
     "cluster.id" String null [Any] Medium ReadOnly Honoured
         "The cluster that a new data directory is made for, as CLUSTER_ID of Kafka's images; unset, one is made up.";
-    "ottla.disk.reserve.bytes" Long "268435456" [AtLeast(0.0)] High ReadOnly NotYet
+    "ottla.disk.reserve.bytes" Long "268435456" [AtLeast(0.0)] High ReadOnly Honoured
         "How much disk must stay free: below it produce is refused, while fetch and delete go on.";
     "ottla.http.listener" String "127.0.0.1:9644" [Any] Medium ReadOnly Honoured
         "Where /metrics, /healthz and /readyz are served, as host:port; empty, nowhere.";
