@@ -10,7 +10,6 @@ pub mod fetch_session;
 pub mod isr;
 pub mod partition;
 pub mod producer_ids;
-mod reconcile;
 mod show;
 pub mod wait;
 
@@ -27,6 +26,7 @@ pub use partition::Partition;
 pub use producer_ids::ProducerIds;
 
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::Listener;
 use crate::controller::image::{MetadataImage, TopicImage};
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
@@ -34,13 +34,10 @@ use crate::log::Log;
 use crate::metrics::{Metrics, TopicMetrics};
 use crate::store::{ReplicaId, Store};
 use crate::types::{NodeId, Tick, TopicId};
-use partition::Standing;
-use reconcile::Plan;
+use partition::{Host, Standing};
 
 /// Fetches and lookups that may read files at a time; the others wait.
 const COLD_READS: usize = 8;
-/// How often high watermarks are noted (`replica.high.watermark.checkpoint.interval.ms`, at its default).
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a producer waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,7 +116,7 @@ struct Tables {
 #[derive(Default)]
 struct Installed {
     started: bool,
-    topics: HashMap<TopicId, Arc<TopicImage>>,
+    image: Arc<MetadataImage>,
     replicas: HashMap<(TopicId, i32), ReplicaId>,
 }
 
@@ -179,20 +176,31 @@ impl Replicas {
         self.store.has_room()
     }
 
-    /// Takes over an image: makes what is missing, changes what changed, drops what is gone. Blocks on the store.
+    /// What the controller is to call with every image. It does not keep the partitions open.
+    pub fn listener(self: &Arc<Self>) -> Listener {
+        let replicas = Arc::downgrade(self);
+        Box::new(move |image| {
+            if let Some(replicas) = replicas.upgrade() {
+                replicas.install(image);
+            }
+        })
+    }
+
+    /// Takes over an image: makes what is missing, changes what changed, drops what is gone. Blocks on the store. What
+    /// stayed as it was costs nothing.
     pub fn install(&self, image: &Arc<MetadataImage>) {
         let mut installed = self.installed.lock();
-        let plan = Plan::new(&installed.topics, image);
-        self.drop_topics(&mut installed, &plan.gone);
-        self.make_replicas(&mut installed, &plan.new);
+        let changes = image.topics_since(&installed.image);
+        self.drop_topics(&mut installed, &changes.gone);
+        self.make_replicas(&mut installed, &changes.new);
         let mut tables = Tables::clone(&self.tables.load());
-        for image in plan.new.iter().chain(&plan.changed) {
-            let topic = Arc::new(self.host(&installed, tables.by_id.get(&image.id), image));
+        for topic in changes.new.iter().chain(&changes.changed) {
+            let topic = Arc::new(self.host(&installed, tables.by_id.get(&topic.id), topic));
             tables.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
             tables.by_id.insert(topic.id, topic);
-            installed.topics.insert(image.id, Arc::clone(image));
         }
         self.tables.store(Arc::new(tables));
+        installed.image = Arc::clone(image);
         if !std::mem::replace(&mut installed.started, true) {
             self.drop_strays(&mut installed);
         }
@@ -206,7 +214,6 @@ impl Replicas {
         let mut tables = Tables::clone(&self.tables.load());
         let mut dropped = Vec::new();
         for id in gone {
-            installed.topics.remove(id);
             let Some(topic) = tables.by_id.remove(id) else { continue };
             // The name may belong to a topic made again, whose image came with the same install.
             if tables.by_name.get(&topic.name).is_some_and(|named| named.id == *id) {
@@ -228,9 +235,9 @@ impl Replicas {
 
     /// What the store has and no topic of the first image: a deletion that a crash cut short.
     fn drop_strays(&self, installed: &mut Installed) {
-        let Installed { topics, replicas, .. } = installed;
-        let strays: Vec<ReplicaId> =
-            replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
+        let Installed { image, replicas, .. } = installed;
+        let is_stray = |id: TopicId| image.topic_by_id(id).is_none();
+        let strays: Vec<ReplicaId> = replicas.extract_if(|(id, _), _| is_stray(*id)).map(|(_, id)| id).collect();
         if !strays.is_empty() {
             tracing::info!(replicas = strays.len(), "dropping replicas whose topics are gone");
             self.delete(&strays);
@@ -240,7 +247,7 @@ impl Replicas {
     /// Makes the store's replicas of all new topics, in one write. What cannot be made is offline.
     fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>]) {
         let node = self.config.node_id;
-        let wanted = topics.iter().flat_map(|topic| reconcile::local(topic, node));
+        let wanted = topics.iter().flat_map(|topic| topic.held_by(node).map(|index| (topic.id, index)));
         let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
         match self.store.create_replicas(&missing) {
             Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
@@ -253,7 +260,7 @@ impl Replicas {
     /// A topic as its image says, with the partitions that were there before.
     fn host(&self, installed: &Installed, before: Option<&Arc<Topic>>, image: &TopicImage) -> Topic {
         let config = match before {
-            Some(before) if installed.topics.get(&image.id).is_some_and(|old| old.configs == image.configs) => {
+            Some(before) if installed.image.topic_by_id(image.id).is_some_and(|old| old.configs == image.configs) => {
                 Arc::clone(&before.config)
             }
             _ => Arc::new(TopicConfig::resolve(&image.configs, &self.config)),
@@ -284,7 +291,9 @@ impl Replicas {
             Ok(log) => {
                 let identity = (Arc::clone(&topic.name), topic.id, number);
                 let image = &topic.partitions[index];
-                Hosted::Here(Partition::new(identity, self.config.node_id, log, image, config.min_insync_replicas))
+                let lag_time_max_ms = self.config.replica_lag_time_max_ms;
+                let host = Host { node: self.config.node_id, lag_time_max_ms };
+                Hosted::Here(Partition::new(identity, host, log, image, config.min_insync_replicas))
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = number, %error, "the log cannot be opened: the partition is offline");
@@ -307,19 +316,25 @@ impl Replicas {
         u32::try_from(tables.by_id.values().map(unopened).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
-    /// Walks all partitions every few seconds until the process ends: notes high watermarks and producers, and when it
-    /// is time applies retention and forgets silent producers.
+    /// Walks all partitions now and then until the process ends: notes high watermarks and producers, applies retention,
+    /// forgets silent producers, each at its own interval.
     pub async fn sweep(self: Arc<Self>) {
         let config = Arc::clone(&self.config);
+        let noting = config.replica_high_watermark_checkpoint_interval_ms;
+        let mut checkpoint = Due::new(noting, noting);
         let mut retention = Due::new(config.log_initial_task_delay_ms, config.log_retention_check_interval_ms);
-        let mut producers = Due::new(0, i64::from(config.producer_id_expiration_check_interval_ms));
+        let expiring = i64::from(config.producer_id_expiration_check_interval_ms);
+        let mut producers = Due::new(expiring, expiring);
         loop {
-            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+            let next = checkpoint.next.min(retention.next).min(producers.next);
+            tokio::time::sleep(Duration::from_millis(next.since_ms(env::tick()))).await;
             let now = env::tick();
-            let (retain, expire) = (retention.is_due(now), producers.is_due(now));
+            let (walk, retain, expire) = (checkpoint.is_due(now), retention.is_due(now), producers.is_due(now));
             let replicas = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || {
-                replicas.checkpoint(expire);
+                if walk || expire {
+                    replicas.checkpoint(expire);
+                }
                 if retain {
                     replicas.delete_expired();
                 }
@@ -357,8 +372,10 @@ struct Due {
 }
 
 impl Due {
+    /// As Kafka's scheduler: an interval that is not positive never comes again.
     fn new(delay_ms: i64, interval_ms: i64) -> Self {
-        let millis = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        let never = |ms: u64| if interval_ms > 0 { ms } else { u64::MAX };
+        let millis = |ms: i64| never(u64::try_from(ms).unwrap_or(0));
         Self { next: env::tick().plus_ms(millis(delay_ms)), interval_ms: millis(interval_ms) }
     }
 
