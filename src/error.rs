@@ -231,7 +231,7 @@ impl Disconnect {
 }
 
 /// The disk, or the store on it, failed. Clients see KAFKA_STORAGE_ERROR.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct StoreError(pub std::sync::Arc<str>);
 

@@ -9,7 +9,7 @@
 //! A request comes in at [`server`], which knows sockets and nothing else. The table in [`api`] finds its row: key,
 //! versions, handler. A handler works on the rooms below through the [`broker::Broker`] bundle: [`replica`] holds the
 //! partitions and carries the hot path, [`group`] the consumer groups, [`controller`] the metadata. A partition appends to
-//! its [`log`](mod@log); the one committer thread of [`store`] writes what all partitions have queued, in one write.
+//! its [`log`](mod@log); the one committer of [`store`] writes what all partitions have queued, in one write.
 //!
 //! Produce crosses eight files and one queue: `server/connection` → `wire/frame` → `api/mod` → `api/produce` → `replica`
 //! (lookup) → `replica/partition` → `log` → `store`, whose commit queue is the one.

@@ -12,16 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing_subscriber::EnvFilter;
 
-use ottla::api::{self, MetadataAnswers, RequestContext};
+use ottla::api::{self, Call, MetadataAnswers, RequestContext};
 use ottla::broker::Broker;
 use ottla::config::{BrokerConfig, LogFormat, Notice, source};
 use ottla::controller::Controller;
-use ottla::error::StoreError;
+use ottla::error::{Disconnect, StoreError};
 use ottla::group::Groups;
 use ottla::metrics::Metrics;
 use ottla::replica::{FetchSessions, ProducerIds, Replicas};
@@ -86,7 +87,9 @@ fn start(arguments: &Arguments) -> Result<(), Vec<String>> {
         .enable_all()
         .build()
         .map_err(|error| vec![format!("the worker threads cannot be started: {error}")])?;
-    runtime.block_on(run(loaded.config)).map_err(|sentence| vec![sentence])
+    let ended = runtime.block_on(run(loaded.config)).map_err(|sentence| vec![sentence]);
+    runtime.shutdown_timeout(STRAGGLERS);
+    ended
 }
 
 fn start_log(format: LogFormat) {
@@ -160,7 +163,11 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'stati
 }
 
 /// How long a stop waits for requests in flight.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(2);
+/// The same after the storage failed: enough for the refusals to leave.
+const DRAIN_FAILED: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for threads that read files.
+const STRAGGLERS: Duration = Duration::from_secs(2);
 
 /// Opens the rooms from the ground up, serves until asked to stop, and closes them from the roof down.
 async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Result<(), String> {
@@ -170,6 +177,11 @@ async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Res
     let config = Arc::new(config);
     let metrics = Metrics::new(api::TABLE.iter().map(|row| (row.name, row.versions.clone())));
     let store = open_store(&config).await?;
+    let (fail, failed) = oneshot::channel();
+    store.when_offline(move |error| {
+        // Nobody listens any more once the broker stops anyway.
+        let _stopping = fail.send(error.clone());
+    });
     let rooms = Rooms::open(&config, &store, &metrics).await.map_err(|error| error.to_string())?;
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(http) = http {
@@ -183,8 +195,19 @@ async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Res
         config.node_id
     );
     println!("Kafka Server started");
-    stop.wait_for(|asked| *asked).await.map_err(|_| "signals are no longer received".to_owned())?;
+    let failure = tokio::select! {
+        asked = stop.wait_for(|asked| *asked) => {
+            asked.map_err(|_| "signals are no longer received".to_owned())?;
+            None
+        }
+        error = failed => error.ok(),
+    };
     ready.store(false, Ordering::Relaxed);
+    if let Some(error) = failure {
+        server.drain(DRAIN_FAILED).await;
+        // As Kafka, which halts when its last log directory has failed.
+        return Err(format!("the broker stops, because its log directory has failed: {error}"));
+    }
     server.drain(DRAIN).await;
     rooms.close().await;
     tokio::task::spawn_blocking(move || store.close())
@@ -222,6 +245,19 @@ async fn open_store(config: &BrokerConfig) -> Result<Arc<Store>, String> {
     Ok(store)
 }
 
+/// The API table, as the server is given it.
+struct Requests(Arc<Broker>);
+
+impl Service for Requests {
+    fn start(&self, context: &mut RequestContext, frame: Bytes) -> Result<Call, Disconnect> {
+        api::dispatch(&self.0, context, frame)
+    }
+
+    fn burst(&self, receive: &mut dyn FnMut()) {
+        self.0.replicas.burst(receive);
+    }
+}
+
 /// What stands between the store and the sockets.
 struct Rooms {
     broker: Arc<Broker>,
@@ -257,9 +293,8 @@ impl Rooms {
         Ok(Self { broker, sweeper })
     }
 
-    fn service(&self) -> Service {
-        let broker = self.broker.clone();
-        Arc::new(move |context: &mut RequestContext, frame| api::dispatch(&broker, context, frame))
+    fn service(&self) -> Arc<Requests> {
+        Arc::new(Requests(self.broker.clone()))
     }
 
     async fn close(self) {

@@ -92,7 +92,7 @@ async fn answer<T>(reply: Reply<T>) -> T {
     match reply {
         Reply::Now(answer) => answer,
         Reply::Later(answer) | Reply::Barrier(answer) => answer.await,
-        Reply::Silent => panic!("an answer, not silence"),
+        Reply::Silent | Reply::SilentBarrier(_) => panic!("an answer, not silence"),
         Reply::Close(reason) => panic!("an answer, not {reason}"),
     }
 }

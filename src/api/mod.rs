@@ -61,6 +61,8 @@ pub enum Reply<T> {
     Barrier(BoxFuture<'static, T>),
     /// Nothing is sent: Produce with acks=0.
     Silent,
+    /// Nothing is sent, and the connection starts no further request before this is done.
+    SilentBarrier(BoxFuture<'static, ()>),
     /// The connection is closed after the earlier answers have been sent.
     Close(Disconnect),
 }
@@ -83,6 +85,7 @@ impl<T: Send + 'static> Reply<T> {
             Self::Later(answer) => Reply::Later(answer.map(transform).boxed()),
             Self::Barrier(answer) => Reply::Barrier(answer.map(transform).boxed()),
             Self::Silent => Reply::Silent,
+            Self::SilentBarrier(room) => Reply::SilentBarrier(room),
             Self::Close(reason) => Reply::Close(reason),
         }
     }

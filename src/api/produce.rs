@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use kafka_protocol::protocol::StrBytes;
 use smallvec::SmallVec;
 
@@ -83,7 +84,11 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         hint(broker, context, &mut response);
     }
     if acks == Acks::None {
-        return silent(&response);
+        return match silent(&response) {
+            // There is no answer that could wait for the commit: the connection waits for room.
+            Reply::Silent if !broker.replicas.has_room() => Reply::SilentBarrier(broker.replicas.room().boxed()),
+            reply => reply,
+        };
     }
     let Appends { wait, places, .. } = appends;
     if wait.is_decided() {

@@ -30,7 +30,9 @@ use self::segments::{Active, Retention, Summary};
 use self::tail::{Tail, Wanted};
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{ErrorCode, StoreError};
-use crate::store::{Append, AppendExtras, Change, CommitListener, Replica, Segment, Snapshot, Store, StoredBatch};
+use crate::store::{
+    Append, AppendExtras, AppendRefused, Change, CommitListener, Replica, Segment, Snapshot, Store, StoredBatch,
+};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 /// A producer snapshot is taken every so many bytes: the replay after a crash reads no more than this.
@@ -88,8 +90,6 @@ pub struct Log {
     tail: Tail,
     /// Records since the last append that waits for a sync.
     unsynced: i64,
-    /// When a sync was last asked for because of `flush.ms`.
-    flush_asked: Timestamp,
 }
 
 /// The newest producer snapshot.
@@ -162,7 +162,7 @@ impl Log {
             max_timestamp: header.max_timestamp,
             bytes: batch.bytes.freeze(),
         });
-        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64, now);
+        let (extras, sync) = self.plan(&header, stored.bytes.len() as u64);
         let (segment, snapshot) = (extras.segment, extras.snapshot.as_ref().map(|snapshot| snapshot.at));
         let new_epoch = extras.epochs.is_some();
         self.store.append(Append {
@@ -200,7 +200,7 @@ impl Log {
     }
 
     /// What goes with an append, and whether it waits for a sync. Changes nothing: the store may refuse the append.
-    fn plan(&mut self, header: &BatchHeader, bytes: u64, now: Timestamp) -> (AppendExtras, bool) {
+    fn plan(&self, header: &BatchHeader, bytes: u64) -> (AppendExtras, bool) {
         let mut extras = AppendExtras::default();
         let active = Active {
             segment: self.segment,
@@ -221,15 +221,9 @@ impl Log {
             epochs.assign(header.leader_epoch, header.base_offset);
             extras.epochs = Some(encode_epochs(&epochs));
         }
-        if self.config.flush_ms < i64::MAX && self.flush_is_due(now) {
-            self.flush_asked = now;
-            extras.flush_ms = u64::try_from(self.config.flush_ms).ok();
-        }
+        // With every append: a sync that another topic asked for may have served those before, but not this one.
+        extras.flush_ms = u64::try_from(self.config.flush_ms).ok().filter(|_| self.config.flush_ms < i64::MAX);
         (extras, self.unsynced + i64::from(header.record_count) >= self.config.flush_messages)
-    }
-
-    fn flush_is_due(&self, now: Timestamp) -> bool {
-        now < self.flush_asked || now.get().saturating_sub(self.flush_asked.get()) >= self.config.flush_ms
     }
 
     fn grow(&mut self, segment: Option<Segment>, stored: &Arc<StoredBatch>, sync: bool, header: &BatchHeader) {
@@ -416,6 +410,16 @@ impl Log {
             });
         }
         Ok(segments)
+    }
+}
+
+impl From<AppendRefused> for ErrorCode {
+    /// A queue that is full is no fault of the disk: whoever sent the batch tries again, and nothing was appended.
+    fn from(refused: AppendRefused) -> Self {
+        match refused {
+            AppendRefused::Failed(error) => error.into(),
+            AppendRefused::Full => Self::REQUEST_TIMED_OUT,
+        }
     }
 }
 

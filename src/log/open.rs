@@ -48,7 +48,6 @@ impl Log {
             snapshot: mark,
             tail: Tail::default(),
             unsynced: 0,
-            flush_asked: Timestamp::NONE,
         };
         // A start inside an epoch moves the epoch's start, and that is not written at once.
         log.epochs.truncate_from_start(log.log_start);

@@ -391,6 +391,17 @@ fn a_topic_with_flush_messages_is_committed_after_a_sync() {
 }
 
 #[test]
+fn every_append_of_a_topic_with_flush_ms_is_to_be_synced_in_time() {
+    let mut bench = Bench::new(TopicConfig { flush_ms: 1000, ..topic() });
+    for offset in 0..3 {
+        let (base_offset, leader_epoch) = (Offset(offset), LeaderEpoch(0));
+        let next = BatchHeader { base_offset, leader_epoch, ..batch(1, 10, 0).header };
+        assert_eq!(bench.log().plan(&next, 100).0.flush_ms, Some(1000));
+        assert_eq!(bench.append(batch(1, 10, 0), 0, offset).base_offset, Offset(offset));
+    }
+}
+
+#[test]
 fn an_idle_log_is_small() {
     assert!(size_of::<Log>() + size_of::<Replica>() <= 1024, "{} + {}", size_of::<Log>(), size_of::<Replica>());
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -174,6 +175,22 @@ impl Replicas {
     /// False when the store has more to commit than it should: who took a request in takes no further one until then.
     pub fn has_room(&self) -> bool {
         self.store.has_room()
+    }
+
+    /// Ready when the store has room.
+    pub fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (wake, woken) = tokio::sync::oneshot::channel();
+        self.store.when_room(move || {
+            // Who asked may have gone.
+            let _gone = wake.send(());
+        });
+        // A store that lets go of the promise has ended, and has nothing to make room for.
+        woken.map(|_woken| ())
+    }
+
+    /// Runs `work`, in which appends are queued, and commits them together, if possible before this returns.
+    pub fn burst<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.store.burst(work)
     }
 
     /// What the controller is to call with every image. It does not keep the partitions open.

@@ -74,8 +74,12 @@ impl Connection {
     }
 
     fn end(&mut self, cause: CloseCause, why: impl Into<Cow<'static, str>>, now: Tick) {
+        self.end_by(cause, why, now.plus_ms(FAREWELL_MS));
+    }
+
+    fn end_by(&mut self, cause: CloseCause, why: impl Into<Cow<'static, str>>, farewell: Tick) {
         if self.ending.is_none() {
-            self.ending = Some((Ending::because(cause, why), now.plus_ms(FAREWELL_MS)));
+            self.ending = Some((Ending::because(cause, why), farewell));
         }
     }
 
@@ -120,7 +124,7 @@ impl Connection {
     fn start(&mut self, frame: bytes::Bytes, now: Tick) {
         self.context.received = now;
         self.metrics.requests.add(1);
-        let started = (self.shared.service)(&mut self.context, frame).and_then(|call| {
+        let started = self.shared.service.start(&mut self.context, frame).and_then(|call| {
             self.shared.metrics.request(call.row).requested(call.api_version);
             self.output.push(call, now)
         });
@@ -243,9 +247,11 @@ impl Future for Connection {
         let now = env::tick();
         loop {
             if self.shared.is_draining() {
-                self.end(CloseCause::Shutdown, "the broker stops", now);
+                // How long is for the drain to say.
+                self.end_by(CloseCause::Shutdown, "the broker stops", Tick(u64::MAX));
             }
-            let received = self.receive(cx, now);
+            let (service, mut received) = (Arc::clone(&self.shared), false);
+            service.service.burst(&mut || received = self.receive(cx, now));
             let has_room = self.send(cx);
             if !received && !has_room {
                 break;

@@ -2,7 +2,7 @@
 //!
 //! A connection is one task (`connection`) that reads frames (`input`), hands them to the API table and sends the answers in
 //! order (`output`). It answers for itself only: whatever a peer sends, and whatever a handler does with it, ends at most
-//! that connection. The server knows no API: it is given the function that starts a request.
+//! that connection. The server knows no API: it is given the [`Service`] that starts a request.
 
 mod budget;
 mod closes;
@@ -41,8 +41,23 @@ use limits::{Limits, Seat};
 pub use listen::{Bound, bind};
 use registry::{Pulse, Registry};
 
-/// Starts the request in a frame (without its length): `api::dispatch` with its broker.
-pub type Service = Arc<dyn Fn(&mut RequestContext, Bytes) -> Result<Call, Disconnect> + Send + Sync>;
+/// What the server is given to serve.
+pub trait Service: Send + Sync {
+    /// Starts the request in a frame (without its length): `api::dispatch` with its broker.
+    fn start(&self, context: &mut RequestContext, frame: Bytes) -> Result<Call, Disconnect>;
+
+    /// Runs `receive`, which starts the requests that arrived together on one connection. What they have in common may be
+    /// done once, after it.
+    fn burst(&self, receive: &mut dyn FnMut()) {
+        receive();
+    }
+}
+
+impl<F: Fn(&mut RequestContext, Bytes) -> Result<Call, Disconnect> + Send + Sync> Service for F {
+    fn start(&self, context: &mut RequestContext, frame: Bytes) -> Result<Call, Disconnect> {
+        self(context, frame)
+    }
+}
 
 /// How often deadlines are looked at, at most.
 const SWEEP_MS: u64 = 1_000;
@@ -56,7 +71,7 @@ struct Settings {
 
 /// What all connections share.
 struct Shared {
-    service: Service,
+    service: Arc<dyn Service>,
     metrics: Arc<Metrics>,
     settings: Settings,
     budget: Budget,
@@ -91,7 +106,7 @@ impl Server {
     pub fn start(
         bound: Vec<Bound>,
         config: &BrokerConfig,
-        service: Service,
+        service: Arc<dyn Service>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let shared = Arc::new(Shared {

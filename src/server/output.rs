@@ -43,6 +43,8 @@ pub struct Asked {
 enum Slot {
     Ready(Asked, Frame),
     Waiting(Asked, BoxFuture<'static, Frame>),
+    /// Of a request without an answer, that later ones wait for.
+    Silent(BoxFuture<'static, ()>),
 }
 
 /// The answers of one connection that have not left.
@@ -88,6 +90,10 @@ impl Output {
                 self.slots.push_back(Slot::Waiting(asked, answer));
             }
             Reply::Silent => {}
+            Reply::SilentBarrier(done) => {
+                self.barrier = true;
+                self.slots.push_back(Slot::Silent(done));
+            }
             Reply::Close(reason) => return Err(reason),
         }
         Ok(())
@@ -96,15 +102,23 @@ impl Output {
     /// Moves what is ready, oldest first, to the bytes on their way out. `answered` is told of each.
     pub fn gather(&mut self, cx: &mut Context<'_>, mut answered: impl FnMut(Asked)) {
         while let Some(slot) = self.slots.front_mut() {
-            if let Slot::Waiting(asked, answer) = slot {
-                if self.leaving >= UNSENT_LIMIT {
-                    return;
+            match slot {
+                Slot::Ready(..) => {}
+                Slot::Waiting(asked, answer) => {
+                    if self.leaving >= UNSENT_LIMIT {
+                        return;
+                    }
+                    let Poll::Ready(frame) = answer.poll_unpin(cx) else { return };
+                    self.ready += frame.size();
+                    *slot = Slot::Ready(*asked, frame);
                 }
-                let Poll::Ready(frame) = answer.poll_unpin(cx) else { return };
-                self.ready += frame.size();
-                *slot = Slot::Ready(*asked, frame);
+                Slot::Silent(done) => {
+                    if done.poll_unpin(cx).is_pending() {
+                        return;
+                    }
+                }
             }
-            let Some(Slot::Ready(asked, frame)) = self.slots.pop_front() else { unreachable!("just made ready") };
+            let Some(Slot::Ready(asked, frame)) = self.slots.pop_front() else { continue };
             let size = frame.size();
             let head = response_head(asked.api_key, asked.correlation_id, asked.flexible, size);
             self.ready -= size;

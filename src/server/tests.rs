@@ -21,6 +21,7 @@ const SILENT: u8 = 3;
 const PANIC: u8 = 4;
 const LARGE: u8 = 5;
 const CLOSE: u8 = 6;
+const SILENT_BARRIER: u8 = 7;
 
 const LARGE_BYTES: usize = 700_000;
 
@@ -56,6 +57,10 @@ impl State {
                 if what == LATER { Reply::later(answer) } else { Reply::barrier(answer) }
             }
             SILENT => Reply::Silent,
+            SILENT_BARRIER => {
+                let released = wait();
+                Reply::SilentBarrier(async { released.await.expect("the test releases what it asked for") }.boxed())
+            }
             PANIC => panic!("the test asked for a panic"),
             LARGE => Frame::from(Bytes::from(vec![7; LARGE_BYTES])).into(),
             CLOSE => Reply::Close(Disconnect::because("the test asked for it")),
@@ -81,9 +86,9 @@ fn config() -> BrokerConfig {
 fn serve(mut config: BrokerConfig) -> Running {
     let metrics = Metrics::new([("Test", 0..=0)].into_iter());
     let state = Arc::new(State::default());
-    let service: Service = Arc::new({
+    let service: Arc<dyn Service> = Arc::new({
         let state = Arc::clone(&state);
-        move |context, frame| {
+        move |context: &mut RequestContext, frame: Bytes| {
             let (header, body) = RequestHeader::split(frame, false)?;
             context.correlation_id = header.correlation_id;
             let what = body.first().copied().ok_or(Disconnect::because("an empty body"))?;
@@ -223,20 +228,24 @@ fn large_requests_arrive_whole() {
 }
 
 #[test]
-fn nothing_is_started_behind_a_barrier() {
-    with_server(config(), |running| {
-        let mut client = connect(&running);
-        client.write_all(&[request(1, BARRIER, &[]), request(2, ECHO, &[])].concat()).unwrap();
-        let state = Arc::clone(&running.state);
-        until(&running, || !state.later.lock().is_empty());
-        let mut other = connect(&running);
-        let before = running.state.started.load(Relaxed);
-        other.write_all(&request(9, ECHO, &[])).unwrap();
-        answer(&mut other);
-        assert_eq!(running.state.started.load(Relaxed), before + 1);
-        running.state.later.lock().pop().unwrap().send(()).unwrap();
-        assert_eq!([answer(&mut client).0, answer(&mut client).0], [1, 2]);
-    });
+fn nothing_is_started_behind_a_barrier_and_what_waits_is_when_it_falls() {
+    for (barrier, answers) in [(BARRIER, &[1, 2][..]), (SILENT_BARRIER, &[2])] {
+        with_server(config(), move |running| {
+            let mut client = connect(&running);
+            client.write_all(&[request(1, barrier, &[]), request(2, ECHO, &[])].concat()).unwrap();
+            let state = Arc::clone(&running.state);
+            until(&running, || !state.later.lock().is_empty());
+            let mut other = connect(&running);
+            let before = running.state.started.load(Relaxed);
+            other.write_all(&request(9, ECHO, &[])).unwrap();
+            answer(&mut other);
+            assert_eq!(running.state.started.load(Relaxed), before + 1);
+            running.state.later.lock().pop().unwrap().send(()).unwrap();
+            for correlation_id in answers {
+                assert_eq!(answer(&mut client).0, *correlation_id);
+            }
+        });
+    }
 }
 
 #[test]

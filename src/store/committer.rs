@@ -1,9 +1,11 @@
-//! The committer: the one thread that writes.
+//! The committer: whoever holds it writes, and nobody else does.
 //!
 //! It drains the queue into one write (about half a mebibyte at most), writes, and then publishes each partition's new
-//! end once. Many small appends so become few writes without anyone waiting for company. Between two writes it rolls
-//! the generation: closes the open spans, switches the memtables, lets the flush run behind. When flushes are late it
-//! slows down a little at a time while the open generation still has room, so that no single append waits long.
+//! end once. Many small appends so become few writes without anyone waiting for company. Its own thread does this, and
+//! all that may wait: between two writes it rolls the generation, closing the open spans and switching the memtables,
+//! and lets the flush run behind. When flushes are late it slows down a little at a time while the open generation still
+//! has room, so that no single append waits long. A thread that has queued little, while nobody commits, holds it for
+//! one write instead of waking the thread ([`Committer::commit_little`]).
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -11,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rocksdb::WriteOptions;
 
 use super::commit::{Commit, Generations};
 use super::directory::SequenceFile;
 use super::operation::{Append, Operation, StoredBatch};
+use super::queue::BURST_BYTES;
 use super::replica::Replica;
 use super::syncer::Publication;
 use super::{ABANDON, CLOSE, CommitListener, RUN, Shared, recover};
@@ -43,9 +47,7 @@ pub struct Committer {
     open: Vec<Arc<Replica>>,
     pub(super) next_replica: u64,
     commit: u64,
-    /// An operation that waits until the appends before it are written.
-    carried: Option<Operation>,
-    appends: Vec<Append>,
+    appends: VecDeque<Append>,
     publications: Vec<Publication>,
     tail: Tail,
     plain: WriteOptions,
@@ -82,75 +84,101 @@ impl Committer {
             open: Vec::new(),
             next_replica,
             commit: 0,
-            carried: None,
-            appends: Vec::new(),
+            appends: VecDeque::new(),
             publications: Vec::new(),
             tail: Tail { batches: VecDeque::new(), bytes: 0, limit },
             plain: WriteOptions::default(),
         }
     }
 
-    /// The thread's body: until the store ends.
-    pub fn run(mut self) {
-        self.shared.queue.attach_committer();
-        // Generations that died in the last run may have left files.
-        self.unlink_dead();
-        loop {
-            if self.drain() {
-                self.shared.queue.wake_waiters();
-                continue;
-            }
-            match self.shared.stop.load(Ordering::Acquire) {
-                RUN => self.shared.queue.sleep(IDLE),
-                // What was pushed before the stop was asked for is in the queue by now.
-                how => {
-                    while self.drain() {}
-                    if how == CLOSE
-                        && let Err(error) = self.close()
-                    {
-                        tracing::error!(%error, "the store was not closed cleanly");
-                    }
-                    assert!(how == CLOSE || how == ABANDON, "a store ends in one of two ways");
-                    return self.shared.refuse_late();
-                }
-            }
+    /// Ends the store in one of its two ways, on its own thread. Nobody commits after this.
+    fn end(&mut self, how: u8) {
+        assert!(how == CLOSE || how == ABANDON, "a store ends in one of two ways");
+        // What was pushed before the stop was asked for is in the queue by now.
+        while self.drain() {}
+        if how == CLOSE
+            && let Err(error) = self.close()
+        {
+            tracing::error!(%error, "the store was not closed cleanly");
         }
+        self.shared.refuse_late();
     }
 
     /// Does what is queued, up to one write's worth. False when there was nothing.
     fn drain(&mut self) -> bool {
+        self.guarded(|committer| match committer.take_appends() {
+            None if committer.appends.is_empty() => false,
+            Some(control) if committer.appends.is_empty() => {
+                committer.control(control);
+                true
+            }
+            control => {
+                if let Some(control) = control {
+                    committer.shared.queue.put_back(control);
+                }
+                committer.commit_taken();
+                true
+            }
+        })
+    }
+
+    /// Commits what is queued on the thread of whoever queued it, if it is little and nothing in it may wait.
+    pub(super) fn commit_little(&mut self) {
+        let shared = &self.shared;
+        let is_full = self.generation_bytes >= shared.options.generation_bytes;
+        if is_full || shared.queue.bytes() > BURST_BYTES || shared.stop.load(Ordering::Acquire) != RUN {
+            return;
+        }
+        self.guarded(|committer| {
+            if let Some(control) = committer.take_appends() {
+                committer.shared.queue.put_back(control);
+            }
+            if !committer.appends.is_empty() {
+                committer.commit_taken();
+            }
+            true
+        });
+    }
+
+    /// A defect met here leaves the memory's and the disk's views apart: the store goes offline, and who waits is told.
+    pub(super) fn guarded(&mut self, work: impl FnOnce(&mut Self) -> bool) -> bool {
+        std::panic::catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
+            let dir = self.shared.dir.display();
+            self.fail_taken(&StoreError::new(format!("a defect of the committer of {dir}: the panic is in the log")));
+            true
+        })
+    }
+
+    /// Takes appends from the queue, up to one write's worth or to what is no append; gives the latter.
+    pub(super) fn take_appends(&mut self) -> Option<Operation> {
         let mut bytes = 0;
         while bytes < COMMIT_BYTES {
-            match self.carried.take().or_else(|| self.shared.queue.pop()) {
+            match self.shared.queue.pop() {
                 Some(Operation::Append(append)) => {
                     bytes += append.batch.cost();
-                    self.appends.push(append);
+                    self.appends.push_back(append);
                 }
-                Some(control) if self.appends.is_empty() => {
-                    self.control(control);
-                    return true;
-                }
-                control => {
-                    self.carried = control;
-                    break;
-                }
+                other => return other,
             }
         }
-        if self.appends.is_empty() {
-            return false;
-        }
-        let committed = self.commit_appends();
-        if let Err(error) = committed {
-            self.shared.go_offline(&error);
-            for publication in self.publications.drain(..) {
-                tell(&*publication.listener, |listener| listener.failed(&error));
-            }
-            for append in self.appends.drain(..) {
-                tell(&*append.listener, |listener| listener.failed(&error));
-            }
+        None
+    }
+
+    fn commit_taken(&mut self) {
+        if let Err(error) = self.commit_appends() {
+            self.fail_taken(&error);
         }
         self.publish();
-        true
+    }
+
+    fn fail_taken(&mut self, error: &StoreError) {
+        self.shared.go_offline(error);
+        for publication in self.publications.drain(..) {
+            tell(&*publication.listener, |listener| listener.failed(error));
+        }
+        for append in self.appends.drain(..) {
+            tell(&*append.listener, |listener| listener.failed(error));
+        }
     }
 
     fn commit_appends(&mut self) -> Result<(), StoreError> {
@@ -163,11 +191,11 @@ impl Committer {
         counters.batches.fetch_add(self.appends.len() as u64, Ordering::Relaxed);
         counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut commit = Commit::with_records(&shared.database, bytes);
-        let mut appends = std::mem::take(&mut self.appends);
-        for append in appends.drain(..) {
-            self.add(append, &mut commit);
+        let mut sync_by = None;
+        while let Some(append) = self.appends.pop_front() {
+            let flush_ms = self.add(append, &mut commit);
+            sync_by = sync_by.into_iter().chain(flush_ms).min();
         }
-        self.appends = appends;
         self.generations.write(&mut commit);
         // Proves that the crash test of compat/ can fail.
         #[cfg(feature = "mutation-acknowledges-before-write")]
@@ -177,11 +205,15 @@ impl Committer {
         }
         self.write(commit)?;
         self.generation_bytes += bytes;
+        // After the write: a sync that began before it would count for it.
+        if let Some(milliseconds) = sync_by {
+            shared.syncer.sync_by(env::tick().plus_ms(milliseconds));
+        }
         Ok(())
     }
 
-    /// Puts one append into the write.
-    fn add(&mut self, mut append: Append, commit: &mut Commit<'_>) {
+    /// Puts one append into the write. Within how many milliseconds it is to be synced, if it is.
+    fn add(&mut self, mut append: Append, commit: &mut Commit<'_>) -> Option<u64> {
         let id = append.replica.id();
         let generation = self.generations.open;
         let extras = append.extras.take().map(|extras| *extras).unwrap_or_default();
@@ -206,7 +238,8 @@ impl Committer {
         });
         let Some((grown, slot)) = added else {
             let error = StoreError::new(format!("replica {id} was deleted"));
-            return tell(&*append.listener, |listener| listener.failed(&error));
+            tell(&*append.listener, |listener| listener.failed(&error));
+            return None;
         };
         if let Some(closed) = &grown.closed {
             commit.put_span(id, closed);
@@ -223,10 +256,8 @@ impl Committer {
             commit.put_timestamp(id, span.end, span.max_timestamp);
         }
         commit.put_batch(generation, id, &append.batch);
-        if let Some(milliseconds) = extras.flush_ms {
-            self.shared.syncer.sync_by(env::tick().plus_ms(milliseconds));
-        }
         self.note_publication(slot, append);
+        extras.flush_ms
     }
 
     fn note_publication(&mut self, slot: Option<usize>, append: Append) {
@@ -353,6 +384,23 @@ impl Committer {
         self.write(commit)?;
         shared.database.flush_rows()?;
         shared.database.sync()
+    }
+}
+
+/// The body of the committer's thread: until the store ends.
+pub(super) fn run(shared: &Shared, committer: &Mutex<Committer>) {
+    shared.queue.attach_committer();
+    // Generations that died in the last run may have left files.
+    committer.lock().unlink_dead();
+    loop {
+        if committer.lock().drain() {
+            shared.queue.wake_waiters();
+            continue;
+        }
+        match shared.stop.load(Ordering::Acquire) {
+            RUN => shared.queue.sleep(IDLE),
+            how => return committer.lock().end(how),
+        }
     }
 }
 

@@ -58,6 +58,10 @@ pub struct AppendExtras {
 }
 
 impl AppendExtras {
+    fn cost(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.state.len()) + self.epochs.as_ref().map_or(0, Vec::len)
+    }
+
     /// Boxed when there is anything.
     pub fn into_option(self) -> Option<Box<Self>> {
         let Self { segment, snapshot, epochs, flush_ms } = &self;
@@ -109,6 +113,17 @@ pub enum Change {
     },
 }
 
+impl Change {
+    fn cost(&self) -> usize {
+        match self {
+            Self::LogStart { snapshot, .. } | Self::Checkpoint { snapshot, .. } => {
+                snapshot.as_ref().map_or(0, |snapshot| snapshot.state.len())
+            }
+            Self::Truncate { epochs, .. } => epochs.len(),
+        }
+    }
+}
+
 /// One entry of the commit queue.
 pub enum Operation {
     /// Appends a batch.
@@ -151,8 +166,9 @@ impl Operation {
     /// What the operation counts for in the queue's limit and in one commit's size.
     pub fn cost(&self) -> usize {
         match self {
-            Self::Append(append) => append.batch.cost(),
-            Self::Change { .. } | Self::Delete { .. } | Self::Create { .. } => OVERHEAD,
+            Self::Append(append) => append.batch.cost() + append.extras.as_ref().map_or(0, |extras| extras.cost()),
+            Self::Change { change, .. } => OVERHEAD + change.cost(),
+            Self::Delete { .. } | Self::Create { .. } => OVERHEAD,
             Self::Local { .. } | Self::Forget(_) => OVERHEAD,
         }
     }

@@ -5,6 +5,7 @@
 //! afterwards, because the kernel may have dropped the pages.
 
 use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use rocksdb::ReadOptions;
 
+use super::committer::tell;
 use super::keys::{self, Generation, ReplicaId};
 use super::operation::{Answer, Operation};
 use super::replica::Replica;
@@ -131,29 +133,37 @@ impl Work {
 pub fn run(shared: &Arc<Shared>) {
     loop {
         let work = shared.syncer.next();
-        let synced = if work.needs_sync() || work.sync_by.is_some() {
-            sync(shared)
-        } else if work.rows {
-            shared.database.sync_rows().inspect_err(|error| shared.go_offline(error))
-        } else {
-            shared.check_online()
-        };
-        for publication in work.publications {
-            match &synced {
-                Ok(()) => publication.listener.committed(publication.end),
-                Err(error) => publication.listener.failed(error),
-            }
-            publication.replica.syncing.fetch_sub(1, Ordering::Release);
+        let stop = work.stop;
+        if std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work))).is_err() {
+            let dir = shared.dir.display();
+            shared.go_offline(&StoreError::new(format!("a defect of the syncer of {dir}: the panic is in the log")));
         }
-        for answer in work.answers {
-            super::reply(&answer, synced.clone());
-        }
-        if synced.is_ok() && !work.dead.is_empty() {
-            unlink(shared, work.dead);
-        }
-        if work.stop {
+        if stop {
             return;
         }
+    }
+}
+
+fn carry_out(shared: &Shared, work: Work) {
+    let synced = if work.needs_sync() || work.sync_by.is_some() {
+        sync(shared)
+    } else if work.rows {
+        shared.database.sync_rows().inspect_err(|error| shared.go_offline(error))
+    } else {
+        shared.check_online()
+    };
+    for publication in work.publications {
+        tell(&*publication.listener, |listener| match &synced {
+            Ok(()) => listener.committed(publication.end),
+            Err(error) => listener.failed(error),
+        });
+        publication.replica.syncing.fetch_sub(1, Ordering::Release);
+    }
+    for answer in work.answers {
+        super::reply(&answer, synced.clone());
+    }
+    if synced.is_ok() && !work.dead.is_empty() {
+        unlink(shared, work.dead);
     }
 }
 
@@ -174,7 +184,7 @@ fn unlink(shared: &Shared, dead: Vec<Generation>) {
         }
     }
     if !gone.is_empty() {
-        shared.queue.push_always(Operation::Forget(gone));
+        shared.queue.push(Operation::Forget(gone));
     }
 }
 
@@ -211,5 +221,22 @@ mod tests {
     fn neighbouring_generations_are_dropped_together() {
         assert_eq!(runs(&[1, 2, 3, 7, 9, 10]), [1..=3, 7..=7, 9..=10]);
         assert!(runs(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_deadline_is_met_by_the_first_sync_that_begins_after_it_was_set() {
+        let syncer = Syncer::default();
+        let (answer, _answered) = std::sync::mpsc::sync_channel(1);
+        let later = Tick(u64::MAX);
+        syncer.sync_by(later);
+        syncer.answer(answer.clone());
+        assert!(syncer.next().needs_sync());
+        assert_eq!(syncer.work.lock().sync_by, None, "the sync that begins now serves it");
+        syncer.sync_by(later);
+        syncer.sync_rows();
+        assert!(!syncer.next().needs_sync());
+        assert_eq!(syncer.work.lock().sync_by, Some(later), "the rows' sync does not");
+        syncer.sync_by(env::tick());
+        assert!(syncer.next().sync_by.is_some(), "the earliest deadline counts");
     }
 }

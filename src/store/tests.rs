@@ -361,13 +361,136 @@ fn room_is_announced_to_those_who_wait_for_it() {
         let (listener, _heard) = listener();
         let append =
             Append { replica: Arc::clone(&replica), batch: batch(0, 1, 900), sync: false, extras: None, listener };
-        queue.push(Operation::Append(append)).is_ok()
+        let cost = append.batch.cost();
+        queue.push(Operation::Append(append));
+        cost
     };
-    assert!(queue.has_room() && push() && !queue.has_room());
+    assert!(queue.has_room());
+    let cost = push();
+    assert!(!queue.has_room());
     queue.when_room(Box::new(move || woken.send(()).unwrap()));
     assert!(wakes.try_recv().is_err());
-    assert!(push() && push() && !push(), "far beyond the limit a push is refused");
+    push();
+    assert!(!queue.is_overfull(cost));
+    push();
+    assert!(queue.is_overfull(cost), "far beyond the limit an append is refused");
     while queue.pop().is_some() {}
     queue.wake_waiters();
     wakes.try_recv().unwrap();
+}
+
+fn append_one(store: &Store, id: ReplicaId, base: i64, listener: &Arc<dyn CommitListener>) {
+    let (replica, listener) = (store.replica(id).unwrap(), Arc::clone(listener));
+    store.append(Append { replica, batch: batch(base, 1, 100), sync: false, extras: None, listener }).unwrap();
+}
+
+/// Not a claim about time: a test that would wait for ever fails instead.
+fn hear<T>(heard: &Receiver<T>) -> T {
+    heard.recv_timeout(std::time::Duration::from_secs(60)).expect("someone commits")
+}
+
+#[test]
+fn a_burst_is_committed_by_the_thread_that_queued_it_when_nobody_else_commits() {
+    struct Where(parking_lot::Mutex<Sender<std::thread::ThreadId>>);
+    impl CommitListener for Where {
+        fn committed(&self, _: Offset) {
+            self.0.lock().send(std::thread::current().id()).unwrap();
+        }
+        fn failed(&self, error: &StoreError) {
+            panic!("{error}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    let (sender, heard) = channel();
+    let listener: Arc<dyn CommitListener> = Arc::new(Where(parking_lot::Mutex::new(sender)));
+    // The committer's thread may still be on its way to sleep, now and then.
+    let here = (0..1000).any(|base| {
+        store.burst(|| append_one(&store, id, base, &listener));
+        hear(&heard) == std::thread::current().id()
+    });
+    assert!(here);
+}
+
+#[test]
+fn bursts_of_many_threads_are_all_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let ids = make(&store, 4);
+    std::thread::scope(|scope| {
+        for &id in &ids {
+            let store = &store;
+            scope.spawn(move || {
+                let (listener, heard) = listener();
+                for base in (0..3000).step_by(3) {
+                    store.burst(|| (base..base + 3).for_each(|base| append_one(store, id, base, &listener)));
+                    while hear(&heard).unwrap() < Offset(base + 3) {}
+                }
+            });
+        }
+    });
+    for id in ids {
+        assert_eq!(offsets(&store, id, 0, 3000), (0..3000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_may_wait_is_left_to_the_committers_thread_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    let (listener, heard) = listener();
+    let replica = store.replica(id).unwrap();
+    for base in 0..100 {
+        store.burst(|| {
+            append_one(&store, id, 2 * base, &listener);
+            let noted = Change::Checkpoint { high_watermark: Offset(2 * base), snapshot: None };
+            store.change(&replica, noted).unwrap();
+            append_one(&store, id, 2 * base + 1, &listener);
+        });
+        while hear(&heard).unwrap() < Offset(2 * base + 2) {}
+        assert_eq!(replica.row().high_watermark, Offset(2 * base));
+    }
+}
+
+#[test]
+fn what_a_burst_queued_before_it_panicked_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    let (listener, heard) = listener();
+    let work = std::panic::AssertUnwindSafe(|| {
+        store.burst(|| {
+            append_one(&store, id, 0, &listener);
+            panic!("a handler's defect");
+        })
+    });
+    std::panic::catch_unwind(work).unwrap_err();
+    assert_eq!(hear(&heard), Ok(Offset(1)));
+    append_one(&store, id, 1, &listener);
+    assert_eq!(hear(&heard), Ok(Offset(2)), "the thread's next push wakes the committer again");
+}
+
+#[test]
+fn a_defect_of_the_committer_takes_the_store_offline_and_everyone_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    let (listener, heard) = listener();
+    let (told, tells) = channel();
+    store.when_offline(move |error| told.send(error.clone()).unwrap());
+    let mut committer = store.committer.lock();
+    append_one(&store, id, 0, &listener);
+    committer.guarded(|committer| {
+        committer.take_appends();
+        panic!("a defect");
+    });
+    drop(committer);
+    let error = hear(&heard).unwrap_err();
+    assert!(error.to_string().contains("a defect of the committer"), "{error}");
+    assert_eq!((store.offline(), hear(&tells)), (Some(&error), error.clone()));
+    let (replica, batch) = (store.replica(id).unwrap(), batch(0, 1, 100));
+    let refused = store.append(Append { replica, batch, sync: false, extras: None, listener });
+    assert_eq!(refused, Err(AppendRefused::Failed(error)));
 }
