@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::api::MetadataAnswers;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::group::Groups;
@@ -27,6 +28,8 @@ pub struct Broker {
     pub sessions: Arc<FetchSessions>,
     /// Ids for idempotent producers.
     pub producer_ids: Arc<ProducerIds>,
+    /// What was answered to those who want to know all topics.
+    pub metadata_answers: MetadataAnswers,
 }
 
 impl Broker {

@@ -18,10 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing_subscriber::EnvFilter;
 
-use ottla::api::{self, Call, RequestContext};
+use ottla::api::{self, Call, MetadataAnswers, RequestContext};
 use ottla::broker::Broker;
 use ottla::config::{BrokerConfig, LogFormat, Notice, source};
-use ottla::controller::{Controller, MetadataImage};
+use ottla::controller::Controller;
 use ottla::error::{Disconnect, StoreError};
 use ottla::group::Groups;
 use ottla::metrics::Metrics;
@@ -272,12 +272,9 @@ impl Rooms {
         store.put_identity(config.node_id, &image.cluster_id)?;
         let replicas = Replicas::start(config, store, metrics);
         let groups = Groups::start(config, &controller, &replicas);
-        let (below, above) = (replicas.clone(), groups.clone());
-        let install = move |image: &Arc<MetadataImage>| {
-            below.install(image);
-            above.install(image);
-        };
-        controller.on_image(Box::new(install)).await?;
+        groups.show_in(metrics);
+        controller.on_image(replicas.listener()).await?;
+        controller.on_image(groups.listener()).await?;
         // This registration told the controller how the last run ended: from now on this boot is the known one.
         store.confirm_boot()?;
         let sweeper = tokio::spawn(replicas.clone().sweep());
@@ -288,6 +285,7 @@ impl Rooms {
             metrics: metrics.clone(),
             sessions,
             producer_ids: ProducerIds::new(&controller),
+            metadata_answers: MetadataAnswers::default(),
             controller,
             replicas,
             groups,

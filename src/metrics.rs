@@ -18,11 +18,18 @@ use parking_lot::Mutex;
 pub use samples::Samples;
 pub use times::Times;
 
+use crate::error::ErrorCode;
+
 /// A number that only grows.
 #[derive(Default, Debug)]
 pub struct Count(AtomicU64);
 
 impl Count {
+    /// Zero.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Counts `n` more.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
@@ -39,14 +46,59 @@ pub struct RequestMetrics {
     name: &'static str,
     first_version: i16,
     versions: Box<[Count]>,
+    errors: ErrorCounts,
+    /// From the moment it was read until its handler was called: requests of a connection are started one by one.
+    pub queue_time: Times,
+    /// In its handler, until that returned.
+    pub local_time: Times,
+    /// From there until what it waited for had come, and the answers before it had left.
+    pub remote_time: Times,
     /// From the last byte of the request read to its answer handed to the socket.
     pub total_time: Times,
+}
+
+/// How many codes there are: -1, and those from 0 on.
+const CODES: usize = 160;
+
+/// How often each error code was answered.
+struct ErrorCounts([Count; CODES]);
+
+impl ErrorCounts {
+    fn add(&self, code: ErrorCode, times: u64) {
+        let place = usize::try_from(i32::from(code.get()) + 1).unwrap_or(0);
+        // A code that no Kafka has is our own mistake: it counts as the unknown error that clients take it for.
+        self.0.get(place).unwrap_or(&self.0[0]).add(times);
+    }
+
+    fn show(&self, request: &str, samples: &mut Samples) {
+        for (code, count) in (-1..).zip(&self.0) {
+            if count.get() > 0 {
+                let error = ErrorCode::from_wire(code).name().unwrap_or("UNKNOWN_SERVER_ERROR");
+                let labels = [("request", request), ("error", error)];
+                samples.counter("kafka_network_requestmetrics_errors_total", &labels, count.get());
+            }
+        }
+    }
 }
 
 impl RequestMetrics {
     fn new(name: &'static str, versions: &RangeInclusive<i16>) -> Self {
         let counts = versions.clone().map(|_| Count::default()).collect();
-        Self { name, first_version: *versions.start(), versions: counts, total_time: Times::default() }
+        Self {
+            name,
+            first_version: *versions.start(),
+            versions: counts,
+            errors: ErrorCounts([const { Count::new() }; CODES]),
+            queue_time: Times::default(),
+            local_time: Times::default(),
+            remote_time: Times::default(),
+            total_time: Times::default(),
+        }
+    }
+
+    /// Counts an error code that was answered, NONE too, as often as it stands in the answer.
+    pub fn answered(&self, code: ErrorCode, times: u64) {
+        self.errors.add(code, times);
     }
 
     /// Counts a request. A version outside the row (ApiVersions answers those) counts as its lowest.
@@ -62,8 +114,16 @@ impl RequestMetrics {
                 samples.counter("kafka_network_requestmetrics_requests_total", &labels, count.get());
             }
         }
-        if self.total_time.count() > 0 {
-            samples.summary("kafka_network_requestmetrics_totaltimems", &[("request", self.name)], &self.total_time);
+        self.errors.show(self.name, samples);
+        for (name, times) in [
+            ("kafka_network_requestmetrics_requestqueuetimems", &self.queue_time),
+            ("kafka_network_requestmetrics_localtimems", &self.local_time),
+            ("kafka_network_requestmetrics_remotetimems", &self.remote_time),
+            ("kafka_network_requestmetrics_totaltimems", &self.total_time),
+        ] {
+            if times.count() > 0 {
+                samples.summary(name, &[("request", self.name)], times);
+            }
         }
     }
 }
@@ -210,13 +270,45 @@ impl TopicMetrics {
     }
 }
 
+/// The topics that somebody counts for, by name.
+#[derive(Default)]
+struct Topics {
+    by_name: BTreeMap<Arc<str>, Weak<TopicMetrics>>,
+    /// How many there may be before those that are gone are looked for.
+    sweep_at: usize,
+}
+
+impl Topics {
+    /// Fewer names than this are not worth a look.
+    const FEW: usize = 64;
+
+    /// The topic's counters, or those that `make` makes. The names that are gone are dropped whenever there are twice as many
+    /// as were left the last time: each topic pays for one look at another.
+    fn get(&mut self, name: &Arc<str>, make: impl FnOnce() -> TopicMetrics) -> Arc<TopicMetrics> {
+        if let Some(topic) = self.by_name.get(name).and_then(Weak::upgrade) {
+            return topic;
+        }
+        if self.by_name.len() >= self.sweep_at.max(Self::FEW) {
+            self.sweep();
+        }
+        let topic = Arc::new(make());
+        self.by_name.insert(Arc::clone(name), Arc::downgrade(&topic));
+        topic
+    }
+
+    fn sweep(&mut self) {
+        self.by_name.retain(|_, topic| topic.strong_count() > 0);
+        self.sweep_at = 2 * self.by_name.len();
+    }
+}
+
 type Source = Box<dyn Fn(&mut Samples) + Send + Sync>;
 
 /// Every counter of the process.
 pub struct Metrics {
     requests: Box<[RequestMetrics]>,
     all_topics: Arc<TopicCounts>,
-    topics: Mutex<BTreeMap<Arc<str>, Weak<TopicMetrics>>>,
+    topics: Mutex<Topics>,
     listeners: Mutex<BTreeMap<Arc<str>, Arc<ListenerMetrics>>>,
     sources: Mutex<Vec<Source>>,
 }
@@ -240,14 +332,8 @@ impl Metrics {
 
     /// The counters of a topic, made by the first who asks.
     pub fn topic(&self, name: &Arc<str>) -> Arc<TopicMetrics> {
-        let mut topics = self.topics.lock();
-        topics.retain(|_, topic| topic.strong_count() > 0);
-        if let Some(topic) = topics.get(name).and_then(Weak::upgrade) {
-            return topic;
-        }
-        let topic = Arc::new(TopicMetrics { topic: TopicCounts::default(), all: Arc::clone(&self.all_topics) });
-        topics.insert(Arc::clone(name), Arc::downgrade(&topic));
-        topic
+        let make = || TopicMetrics { topic: TopicCounts::default(), all: Arc::clone(&self.all_topics) };
+        self.topics.lock().get(name, make)
     }
 
     /// The counters of a listener, made by the first who asks.
@@ -268,7 +354,7 @@ impl Metrics {
             listener.show(name, &mut samples);
         }
         self.all_topics.show(&[], &mut samples);
-        for (name, topic) in &*self.topics.lock() {
+        for (name, topic) in &self.topics.lock().by_name {
             if let Some(topic) = topic.upgrade() {
                 topic.topic.show(&[("topic", name)], &mut samples);
             }
@@ -323,6 +409,33 @@ mod tests {
         let page = metrics.render();
         assert!(!page.contains("topic=\"t\""), "{page}");
         assert!(page.contains("kafka_server_brokertopicmetrics_messagesin_total 5"), "{page}");
+    }
+
+    #[test]
+    fn names_that_are_gone_are_dropped_and_looked_for_seldom() {
+        let metrics = metrics();
+        let name = |n: usize| Arc::from(format!("t{n}"));
+        (0..10_000).for_each(|n| drop(metrics.topic(&name(n))));
+        assert!(metrics.topics.lock().by_name.len() <= Topics::FEW);
+        let kept: Vec<_> = (0..10_000).map(|n| metrics.topic(&name(n))).collect();
+        let topics = metrics.topics.lock();
+        assert_eq!(topics.by_name.len(), kept.len());
+        assert!(topics.sweep_at > kept.len(), "the next {} topics look at nobody", topics.sweep_at - kept.len());
+    }
+
+    #[test]
+    fn an_answer_counts_under_its_error_by_kafkas_name() {
+        let metrics = metrics();
+        metrics.request(0).answered(ErrorCode::NONE, 2);
+        metrics.request(0).answered(ErrorCode::UNKNOWN_SERVER_ERROR, 1);
+        metrics.request(0).answered(ErrorCode::NOT_LEADER_OR_FOLLOWER, 1);
+        metrics.request(0).answered(ErrorCode::from_wire(i16::MAX), 1);
+        let page = metrics.render();
+        for (error, count) in [("NONE", 2), ("UNKNOWN_SERVER_ERROR", 2), ("NOT_LEADER_OR_FOLLOWER", 1)] {
+            let line =
+                format!("kafka_network_requestmetrics_errors_total{{request=\"Produce\",error=\"{error}\"}} {count}");
+            assert!(page.contains(&line), "{line} is not in\n{page}");
+        }
     }
 
     #[test]

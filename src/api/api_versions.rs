@@ -13,6 +13,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 
+use super::outcomes::Counted;
 use super::{API_VERSIONS, Frame, Reply, RequestContext, Row, TABLE};
 use crate::broker::Broker;
 use crate::error::{Disconnect, ErrorCode};
@@ -22,7 +23,13 @@ use crate::wire::message::{ApiVersionsQuestion, FromWire, api_versions_response}
 /// Answers the request in `body`.
 pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Reply<Frame> {
     match answer(context.api_version, body, || broker.identity()) {
-        Ok(body) => Frame::from(body).into(),
+        Ok(body) => {
+            // The code is the first field in every version.
+            if let Some(code) = body.first_chunk() {
+                Counted::of(broker, context).add(ErrorCode::from_wire(i16::from_be_bytes(*code)), 1);
+            }
+            Frame::from(body).into()
+        }
         Err(reason) => Reply::Close(reason),
     }
 }

@@ -16,6 +16,8 @@ pub const ANONYMOUS: &str = "User:ANONYMOUS";
 /// The header of the request at hand, and the connection it came by.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
+    /// The row's place in the table.
+    pub row: usize,
     /// Which API.
     pub api_key: i16,
     /// In which version: one that the table's row serves.
@@ -34,12 +36,15 @@ pub struct RequestContext {
     pub connection: u64,
     /// When the request was read.
     pub received: Tick,
+    /// When the handler of the connection's last request returned.
+    pub served: Tick,
 }
 
 impl RequestContext {
     /// The context of a new connection; the request fields are overwritten before a handler sees it.
     pub fn of_connection(connection: u64, listener: Arc<str>, client_host: IpAddr) -> Self {
         Self {
+            row: 0,
             api_key: -1,
             api_version: -1,
             correlation_id: -1,
@@ -49,6 +54,7 @@ impl RequestContext {
             client_host,
             connection,
             received: Tick(0),
+            served: Tick(0),
         }
     }
 

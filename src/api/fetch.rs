@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 
+use super::outcomes::Counted;
 use super::{Frame, Reply, RequestContext};
 use crate::broker::Broker;
 use crate::config::CompressionType;
@@ -41,6 +42,7 @@ const MAX_WAIT_MS: u64 = 300_000;
 
 /// What the answer depends on besides what was read.
 struct Asked {
+    counted: Counted,
     version: i16,
     read_committed: bool,
     listener: Arc<str>,
@@ -53,20 +55,22 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         Ok(request) => request,
         Err(reason) => return Reply::Close(reason),
     };
+    let counted = Counted::of(broker, context);
     if let Some(error) = wrong_cluster(broker, &request) {
-        return Reply::Now(encode(error_response(error), version));
+        return Reply::Now(encode(error_response(error), version, &counted));
     }
     if request.replica_id.get() >= 0 {
-        return Reply::Now(encode(refuse_follower(request), version));
+        return Reply::Now(encode(refuse_follower(request), version, &counted));
     }
     let asked = Asked {
+        counted,
         version,
         read_committed: request.isolation_level == READ_COMMITTED,
         listener: Arc::clone(&context.listener),
     };
     let mut fetching = match begin(broker, context, &request) {
         Ok(fetching) => fetching,
-        Err(error) => return Reply::Now(encode(error_response(error), version)),
+        Err(error) => return Reply::Now(encode(error_response(error), version, &asked.counted)),
     };
     drop(request);
     if fetching.look() {
@@ -166,7 +170,7 @@ fn answer(broker: &Arc<Broker>, asked: &Asked, fetched: Fetched) -> Frame {
     }
     let node_endpoints = hints.endpoints();
     let response = FetchResponse { session_id: fetched.session_id, topics, node_endpoints, ..FetchResponse::default() };
-    encode(response, asked.version)
+    encode(response, asked.version, &asked.counted)
 }
 
 /// Clients that do not know zstd get no batch of a topic that stores it (KafkaApis.maybeConvertFetchedData).
@@ -214,7 +218,8 @@ fn refuse_follower(request: FetchRequest) -> FetchResponse {
     FetchResponse { topics: topics.collect(), ..FetchResponse::default() }
 }
 
-fn encode(response: FetchResponse, version: i16) -> Frame {
+fn encode(response: FetchResponse, version: i16, counted: &Counted) -> Frame {
+    counted.count(&response);
     Frame(response.encode(version))
 }
 

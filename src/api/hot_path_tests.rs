@@ -18,7 +18,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tempfile::TempDir;
 
 use crate::api::{
-    Frame, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets, offset_for_leader_epoch, produce,
+    Frame, MetadataAnswers, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets,
+    offset_for_leader_epoch, produce,
 };
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
@@ -57,6 +58,7 @@ async fn served() -> Served {
     let broker = Arc::new(Broker {
         sessions: FetchSessions::new(10),
         producer_ids: ProducerIds::new(&controller),
+        metadata_answers: MetadataAnswers::default(),
         groups: Groups::start(&config, &controller, &replicas),
         config,
         metrics,

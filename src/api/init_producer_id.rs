@@ -16,16 +16,13 @@ use crate::broker::Broker;
 use crate::error::ErrorCode;
 use crate::types::{ProducerEpoch, ProducerId};
 
-/// `transaction.max.timeout.ms`, at its default: a larger demand is refused before the transactional id is looked at.
-const TRANSACTION_MAX_TIMEOUT_MS: i32 = 900_000;
-
 /// Serves a request.
 pub fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
     request: InitProducerIdRequest,
 ) -> Reply<InitProducerIdResponse> {
-    if let Err(error) = check(context, &request) {
+    if let Err(error) = check(context, &request, broker.config.transaction_max_timeout_ms) {
         return Reply::Now(refused(error));
     }
     if let Some(id) = broker.producer_ids.take() {
@@ -44,7 +41,8 @@ pub fn handle(
     })
 }
 
-fn check(context: &RequestContext, request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
+/// A transaction that would take too long is refused before its transactional id is looked at.
+fn check(context: &RequestContext, request: &InitProducerIdRequest, max_timeout_ms: i32) -> Result<(), ErrorCode> {
     // An id without an epoch, or an epoch without an id, means nothing (KafkaApis.handleInitProducerIdRequest).
     if (request.producer_id.0 == ProducerId::NONE.0) != (request.producer_epoch == ProducerEpoch::NONE.0) {
         return Err(ErrorCode::INVALID_REQUEST);
@@ -52,7 +50,7 @@ fn check(context: &RequestContext, request: &InitProducerIdRequest) -> Result<()
     match request.transactional_id.as_ref().map(|id| id.as_str()) {
         None => Ok(()),
         Some("") => Err(ErrorCode::INVALID_REQUEST),
-        Some(_) if !(1..=TRANSACTION_MAX_TIMEOUT_MS).contains(&request.transaction_timeout_ms) => {
+        Some(_) if !(1..=max_timeout_ms).contains(&request.transaction_timeout_ms) => {
             Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT)
         }
         Some(id) => {
@@ -75,4 +73,32 @@ fn refused(error: ErrorCode) -> InitProducerIdResponse {
         .with_error_code(error.get())
         .with_producer_id(WireProducerId(ProducerId::NONE.0))
         .with_producer_epoch(ProducerEpoch::NONE.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::TransactionalId;
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::*;
+
+    #[test]
+    fn a_transaction_may_take_as_long_as_the_broker_is_set_to() {
+        let context = RequestContext::of_connection(1, "PLAINTEXT".into(), std::net::Ipv4Addr::LOCALHOST.into());
+        let asked = |timeout_ms| {
+            InitProducerIdRequest::default()
+                .with_transactional_id(Some(TransactionalId(StrBytes::from_static_str("t"))))
+                .with_producer_id(WireProducerId(ProducerId::NONE.0))
+                .with_producer_epoch(ProducerEpoch::NONE.0)
+                .with_transaction_timeout_ms(timeout_ms)
+        };
+        for (timeout_ms, code) in [
+            (0, ErrorCode::INVALID_TRANSACTION_TIMEOUT),
+            (1, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+            (5_000, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+            (5_001, ErrorCode::INVALID_TRANSACTION_TIMEOUT),
+        ] {
+            assert_eq!(check(&context, &asked(timeout_ms), 5_000), Err(code), "{timeout_ms} ms");
+        }
+    }
 }

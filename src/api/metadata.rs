@@ -7,18 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Reply, RequestContext};
+use super::metadata_answers::{Answer, Question};
+use super::outcomes::{Counted, Outcomes};
+use super::{Frame, Reply, RequestContext};
 use crate::broker::Broker;
 use crate::controller::image::{NodeIds, is_internal};
 use crate::controller::{BrokerRegistration, Controller, MetadataImage, PartitionImage, TopicImage, validate_name};
 use crate::error::{Disconnect, ErrorCode};
 use crate::types::{NodeId, TopicId};
+use crate::wire::message::{FromWire, ToWire};
 
 /// What a principal may do to a topic, and to the cluster, where everything is allowed: one bit per `AclOperation`.
 const TOPIC_OPERATIONS: i32 = 3576;
@@ -37,8 +41,26 @@ const MAX_CREATED_BY_ASKING: usize = 10_000;
 type Refused = BTreeMap<String, ErrorCode>;
 
 /// Answers Metadata.
-pub fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {
-    let view = View { version: context.api_version, listener: context.listener.clone(), me: broker.config.node_id };
+pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Reply<Frame> {
+    let version = context.api_version;
+    let request = match MetadataRequest::from_wire(body, version) {
+        Ok(request) => request,
+        Err(reason) => return Reply::Close(reason),
+    };
+    let view = View { version, listener: context.listener.clone(), me: broker.config.node_id };
+    let counted = Counted::of(broker, context);
+    if view.wants_all(&request) {
+        let image = broker.controller.image();
+        let write = || view.written(&image, &request);
+        let answer = broker.metadata_answers.get(image.version, &view.question(&request), write);
+        answer.codes.iter().for_each(|(code, times)| counted.add(*code, *times));
+        return Frame::from(answer.body).into();
+    }
+    some(broker, view, request).map(move |answer| counted.frame(&answer, version))
+}
+
+/// Answers a request that names topics.
+fn some(broker: &Arc<Broker>, view: View, request: MetadataRequest) -> Reply<MetadataResponse> {
     if view.breaks_the_layout(&request) {
         return Reply::Close(Disconnect::because("a topic without a name in a version that has only names"));
     }
@@ -83,6 +105,25 @@ impl View {
 
     fn wants_all(&self, request: &MetadataRequest) -> bool {
         request.topics.as_ref().is_none_or(|topics| self.version == 0 && topics.is_empty())
+    }
+
+    /// What decides the answer to a request for all topics.
+    fn question(&self, request: &MetadataRequest) -> Question {
+        Question {
+            version: self.version,
+            listener: self.listener.clone(),
+            topic_operations: request.include_topic_authorized_operations,
+            cluster_operations: request.include_cluster_authorized_operations,
+        }
+    }
+
+    /// The answer to a request for all topics, in bytes.
+    fn written(&self, image: &MetadataImage, request: &MetadataRequest) -> Answer {
+        let response = self.answer(image, request, &Refused::new());
+        let mut codes = BTreeMap::<i16, u64>::new();
+        response.outcomes(|code| *codes.entry(code).or_default() += 1);
+        let codes = codes.into_iter().map(|(code, times)| (ErrorCode::from_wire(code), times)).collect();
+        Answer { body: response.to_wire(self.version), codes }
     }
 
     /// The answer to a request that names topics in a way its version does not have: an error everywhere.

@@ -22,9 +22,11 @@ mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod metadata;
+mod metadata_answers;
 mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod outcomes;
 mod produce;
 mod sync_group;
 
@@ -37,12 +39,16 @@ use futures_util::future::BoxFuture;
 use kafka_protocol::protocol::HeaderVersion;
 
 use crate::broker::Broker;
+use crate::env;
 use crate::error::Disconnect;
+use crate::types::Tick;
 use crate::wire::frame::{RequestHeader, api_of};
 use crate::wire::message::{FromWire, ToWire};
 
 pub use context::{ANONYMOUS, RequestContext};
 pub use frame::Frame;
+pub use metadata_answers::MetadataAnswers;
+use outcomes::{Counted, Outcomes};
 
 /// What a handler does with a request.
 pub enum Reply<T> {
@@ -135,7 +141,7 @@ macro_rules! apis {
     (@from $min:literal, $from:literal) => { $from };
     (@bytes $handler:path) => { $handler };
     (@typed $handler:path) => {
-        |broker, context, body| typed(context, body, |request| $handler(broker, context, request))
+        |broker, context, body| typed(broker, context, body, |request| $handler(broker, context, request))
     };
 }
 
@@ -143,7 +149,7 @@ apis! {
     0 ProduceRequest 3..=13 advertised from 0, bytes produce::serve;
     1 FetchRequest 4..=18, bytes fetch::serve;
     2 ListOffsetsRequest 1..=11, typed list_offsets::handle;
-    3 MetadataRequest 0..=13, typed metadata::handle;
+    3 MetadataRequest 0..=13, bytes metadata::serve;
     8 OffsetCommitRequest 2..=10, typed offset_commit::handle;
     9 OffsetFetchRequest 1..=10, typed offset_fetch::handle;
     10 FindCoordinatorRequest 0..=6, typed find_coordinator::handle;
@@ -181,6 +187,8 @@ pub struct Call {
     pub correlation_id: i32,
     /// Whether headers of this version end with tagged fields.
     pub flexible: bool,
+    /// When the handler returned.
+    pub served: Tick,
     /// What the handler made of it.
     pub reply: Reply<Frame>,
 }
@@ -199,6 +207,7 @@ pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes
     let flexible = row.is_flexible(api_version);
     let named = |Disconnect(why): Disconnect| Disconnect(format!("{} version {api_version}: {why}", row.name).into());
     let (header, body) = RequestHeader::split(frame, flexible).map_err(named)?;
+    context.row = index;
     context.api_key = api_key;
     context.api_version = api_version;
     context.correlation_id = header.correlation_id;
@@ -207,18 +216,35 @@ pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes
         Reply::Close(reason) => Reply::Close(named(reason)),
         reply => reply,
     };
-    Ok(Call { row: index, api_key, api_version, correlation_id: context.correlation_id, flexible, reply })
+    let served = clock(broker, context);
+    Ok(Call { row: index, api_key, api_version, correlation_id: context.correlation_id, flexible, served, reply })
 }
 
-/// Decodes, lets the handler answer, encodes.
-fn typed<Q: FromWire, A: ToWire + Send + 'static>(
+/// Notes how long the request waited for its turn, and how long its handler took. One look at the clock does for both: the
+/// turn came when the request was read, or when the handler before it returned.
+fn clock(broker: &Broker, context: &mut RequestContext) -> Tick {
+    let turn = context.received.max(context.served);
+    let now = env::tick();
+    let metrics = broker.metrics.request(context.row);
+    metrics.queue_time.record(turn.since_ms(context.received));
+    metrics.local_time.record(now.since_ms(turn));
+    context.served = now;
+    now
+}
+
+/// Decodes, lets the handler answer, counts and encodes.
+fn typed<Q: FromWire, A: ToWire + Outcomes + Send + 'static>(
+    broker: &Broker,
     context: &RequestContext,
     body: Bytes,
     handle: impl FnOnce(Q) -> Reply<A>,
 ) -> Reply<Frame> {
     let version = context.api_version;
     match Q::from_wire(body, version) {
-        Ok(request) => handle(request).map(move |answer| answer.to_wire(version).into()),
+        Ok(request) => {
+            let counted = Counted::of(broker, context);
+            handle(request).map(move |answer| counted.frame(&answer, version))
+        }
         Err(reason) => Reply::Close(reason),
     }
 }

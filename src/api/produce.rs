@@ -19,6 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use smallvec::SmallVec;
 
 use super::fetch::LeaderHints;
+use super::outcomes::Counted;
 use super::{Frame, Reply, RequestContext};
 use crate::broker::Broker;
 use crate::config::{BrokerConfig, CompressionType, ProduceValidation, TimestampType, TopicConfig};
@@ -59,8 +60,10 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         Ok(request) => request,
         Err(reason) => return Reply::Close(reason),
     };
+    let counted = Counted::of(broker, context);
     let Some(acks) = Acks::from_wire(request.acks) else {
-        return Reply::Now(encode(&refuse_all(request, ErrorCode::INVALID_REQUIRED_ACKS), version));
+        let refused = refuse_all(request, ErrorCode::INVALID_REQUIRED_ACKS);
+        return Reply::Now(encode(&refused, version, &counted));
     };
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0).max(LOCAL_COMMIT_MS);
     let deadline = context.received.plus_ms(timeout_ms);
@@ -90,14 +93,14 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
     let Appends { wait, places, .. } = appends;
     if wait.is_decided() {
         conclude(&mut response, &wait, &places);
-        return Reply::Now(encode(&response, version));
+        return Reply::Now(encode(&response, version, &counted));
     }
     let answer = async move {
         let left = Duration::from_millis(deadline.since_ms(env::tick()));
         // Over or not, what is decided is answered, and what is not is timed out.
         let _over = tokio::time::timeout(left, wait.decided()).await;
         conclude(&mut response, &wait, &places);
-        encode(&response, version)
+        encode(&response, version, &counted)
     };
     // While the store has more to commit than it should, the connection's next request waits for this one.
     if broker.replicas.has_room() { Reply::later(answer) } else { Reply::barrier(answer) }
@@ -279,7 +282,8 @@ fn conclude(response: &mut ProduceResponse, wait: &AckWait, places: &[(usize, us
     }
 }
 
-fn encode(response: &ProduceResponse, version: i16) -> Frame {
+fn encode(response: &ProduceResponse, version: i16, counted: &Counted) -> Frame {
+    counted.count(response);
     response.encode(version).into()
 }
 

@@ -54,7 +54,8 @@ async fn broker(dir: &Path) -> Arc<Broker> {
     let replicas = Replicas::start(&config, &store, &metrics);
     let groups = Groups::start(&config, &controller, &replicas);
     let (sessions, producer_ids) = (FetchSessions::new(10), ProducerIds::new(&controller));
-    Arc::new(Broker { config, metrics, controller, replicas, groups, sessions, producer_ids })
+    let metadata_answers = MetadataAnswers::default();
+    Arc::new(Broker { config, metrics, controller, replicas, groups, sessions, producer_ids, metadata_answers })
 }
 
 /// Dispatches frames, each an API key, a version and what follows the correlation id.
@@ -102,5 +103,36 @@ fn api_versions_answers_every_version_there_may_be() {
         let call = call.expect("a call");
         assert_eq!((call.correlation_id, TABLE[call.row].name), (7, "ApiVersions"));
         assert!(matches!(call.reply, Reply::Now(_)));
+    });
+}
+
+#[test]
+fn all_topics_are_written_once_for_each_image_and_every_answer_is_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let broker = broker(dir.path()).await;
+        let mut context = RequestContext::of_connection(1, "PLAINTEXT".into(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let mut ask = |version: i16| {
+            let (no_client, all_topics) = ([0xff, 0xff], [0xff, 0xff, 0xff, 0xff]);
+            let head =
+                [&3_i16.to_be_bytes()[..], &version.to_be_bytes(), &7_i32.to_be_bytes(), &no_client, &all_topics];
+            match dispatch(&broker, &mut context, head.concat().into()).expect("a call").reply {
+                Reply::Now(Frame(mut pieces)) => pieces.remove(0),
+                _ => panic!("nothing is to be waited for"),
+            }
+        };
+        let (first, again, other) = (ask(1), ask(1), ask(2));
+        assert_eq!((first.as_ptr(), first.len()), (again.as_ptr(), again.len()), "the same bytes");
+        assert_ne!(first, other);
+        broker.controller.auto_create_topics(vec!["made".to_owned()]).await.expect("one node is enough");
+        let after = ask(1);
+        assert!(after.windows(4).any(|name| name == b"made"));
+        let line = "kafka_network_requestmetrics_errors_total{request=\"Metadata\",error=\"NONE\"} 2";
+        let page = broker.metrics.render();
+        // The topic and its partition.
+        assert!(page.contains(line), "{line} is not in\n{page}");
+        assert!(page.contains("kafka_network_requestmetrics_localtimems_count{request=\"Metadata\"} 4"), "{page}");
     });
 }

@@ -174,6 +174,9 @@ broker_config! {
     offsets_topic_replication_factor: i16,
     offsets_topic_segment_bytes: i32,
     ottla_disk_reserve_bytes: i64,
+    ottla_group_coordinator_max_bytes: i64,
+    ottla_group_coordinator_max_groups: i32,
+    ottla_group_max_bytes: i64,
     ottla_http_listener: String,
     ottla_log_format: LogFormat,
     ottla_produce_validate: ProduceValidation,
@@ -181,10 +184,13 @@ broker_config! {
     process_roles: Vec<String>,
     producer_id_expiration_check_interval_ms: i32,
     producer_id_expiration_ms: i32,
+    replica_high_watermark_checkpoint_interval_ms: i64,
+    replica_lag_time_max_ms: i64,
     socket_listen_backlog_size: i32,
     socket_receive_buffer_bytes: i32,
     socket_request_max_bytes: i32,
     socket_send_buffer_bytes: i32,
+    transaction_max_timeout_ms: i32,
 }
 
 impl BrokerConfig {

@@ -93,9 +93,8 @@ impl Fold {
 
     fn remove_topic(&mut self, record: &RemoveTopicRecord) {
         let opened = self.open.remove(&record.id);
-        let published = self.image.topics_by_id.remove(&record.id);
-        let topic = published.or(opened.map(Arc::new)).unwrap_or_else(|| panic!("topic {} is not there", record.id));
-        self.image.topics_by_name.remove(&topic.name);
+        let published = self.image.remove_topic(record.id);
+        assert!(opened.is_some() || published.is_some(), "topic {} is not there", record.id);
     }
 
     fn partition(&mut self, record: &PartitionRecord) {
@@ -132,10 +131,8 @@ impl Fold {
     }
 
     fn finish(mut self, version: u64) -> MetadataImage {
-        for (id, topic) in self.open {
-            let topic = Arc::new(topic);
-            self.image.topics_by_name.insert(topic.name.clone(), topic.clone());
-            self.image.topics_by_id.insert(id, topic);
+        for topic in self.open.into_values() {
+            self.image.insert_topic(Arc::new(topic));
         }
         self.image.version = version;
         self.image
@@ -144,6 +141,8 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -236,6 +235,40 @@ mod tests {
             prop_assert_eq!(&resumed, &image);
             prop_assert_eq!(apply(&MetadataImage::default(), image.version, &to_records(&image)), image);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_became_of_topics_is_what_differs(steps in steps(), cut in 0usize..40) {
+            let mut images = vec![MetadataImage::default()];
+            for (version, step) in (1u64..).zip(&steps) {
+                let image = images.last().expect("there is a first");
+                images.push(apply(image, version, &records_of(image, step)));
+            }
+            let (before, after) = (&images[cut.min(images.len() - 1)], images.last().expect("there is a first"));
+            let changes = after.topics_since(before);
+            let ids = |image: &MetadataImage| image.topics().map(|topic| topic.id).collect::<BTreeSet<_>>();
+            let (old, new) = (ids(before), ids(after));
+            let differs = |id: &&TopicId| before.topic_by_id(**id) != after.topic_by_id(**id);
+            prop_assert_eq!(changes.gone, old.difference(&new).copied().collect::<Vec<_>>());
+            let told = |topics: Vec<Arc<TopicImage>>| topics.iter().map(|topic| topic.id).collect::<Vec<_>>();
+            prop_assert_eq!(told(changes.new), new.difference(&old).copied().collect::<Vec<_>>());
+            prop_assert_eq!(told(changes.changed), new.intersection(&old).filter(differs).copied().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn names_that_metrics_cannot_tell_apart_collide_while_both_are_there() {
+        let topic = |number, name: &str| Record::Topic(TopicRecord { id: id(number), name: name.into() });
+        let named = [topic(1, "a.b"), topic(2, "a_c"), topic(3, "plain"), topic(4, "a_b_")];
+        let image = apply(&MetadataImage::default(), 1, &named);
+        let found = |image: &MetadataImage, name: &str| image.colliding(name).map(|name| name.to_string());
+        assert_eq!(found(&image, "a_b"), Some("a.b".into()));
+        assert_eq!(found(&image, "a.c"), Some("a_c".into()));
+        assert_eq!([found(&image, "plain"), found(&image, "a_"), found(&image, "a.b.c")], [None, None, None]);
+        let gone = apply(&image, 2, &[Record::RemoveTopic(RemoveTopicRecord { id: id(1) })]);
+        assert_eq!(found(&gone, "a_b"), None);
+        assert_eq!(apply(&MetadataImage::default(), 2, &to_records(&gone)), gone);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -39,6 +40,19 @@ pub struct MetadataImage {
     pub next_producer_id: i64,
     pub(super) topics_by_id: OrdMap<TopicId, Arc<TopicImage>>,
     pub(super) topics_by_name: OrdMap<Arc<str>, Arc<TopicImage>>,
+    /// Names with `.` or `_`, each behind what metrics make of it.
+    pub(super) metric_names: OrdSet<(Arc<str>, Arc<str>)>,
+}
+
+/// What became of the topics between two images. A topic made again under its old name is one gone and one new.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TopicChanges {
+    /// Topics that are no more.
+    pub gone: Vec<TopicId>,
+    /// Topics that were not there before.
+    pub new: Vec<Arc<TopicImage>>,
+    /// Topics that were there and are different now.
+    pub changed: Vec<Arc<TopicImage>>,
 }
 
 /// A broker as it registered itself.
@@ -113,6 +127,44 @@ impl MetadataImage {
         self.topics_by_name.values()
     }
 
+    /// What became of the topics since `before`. Images share what stayed as it was, so this costs as much as was changed, not
+    /// as much as there is.
+    pub fn topics_since(&self, before: &Self) -> TopicChanges {
+        let mut changes = TopicChanges::default();
+        for difference in before.topics_by_id.diff(&self.topics_by_id) {
+            match difference {
+                DiffItem::Add(_, topic) => changes.new.push(topic.clone()),
+                DiffItem::Update { new: (_, topic), .. } => changes.changed.push(topic.clone()),
+                DiffItem::Remove(id, _) => changes.gone.push(*id),
+            }
+        }
+        changes
+    }
+
+    /// A topic whose name differs from this one only by `.` and `_`: their metrics would be one.
+    pub fn colliding(&self, name: &str) -> Option<&Arc<str>> {
+        let merged = metric_name(name)?;
+        let from = (merged.clone(), Arc::from(""));
+        self.metric_names.range(from..).next().filter(|(found, _)| *found == merged).map(|(_, other)| other)
+    }
+
+    pub(super) fn insert_topic(&mut self, topic: Arc<TopicImage>) {
+        if let Some(merged) = metric_name(&topic.name) {
+            self.metric_names.insert((merged, topic.name.clone()));
+        }
+        self.topics_by_name.insert(topic.name.clone(), topic.clone());
+        self.topics_by_id.insert(topic.id, topic);
+    }
+
+    pub(super) fn remove_topic(&mut self, id: TopicId) -> Option<Arc<TopicImage>> {
+        let topic = self.topics_by_id.remove(&id)?;
+        self.topics_by_name.remove(&topic.name);
+        if let Some(merged) = metric_name(&topic.name) {
+            self.metric_names.remove(&(merged, topic.name.clone()));
+        }
+        Some(topic)
+    }
+
     /// The brokers that serve clients, by node id.
     pub fn live_brokers(&self) -> impl Iterator<Item = &Arc<BrokerRegistration>> {
         self.brokers.values().filter(|broker| !broker.fenced)
@@ -130,6 +182,12 @@ impl TopicImage {
         usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
     }
 
+    /// The numbers of the partitions that a node is to hold.
+    pub fn held_by(&self, node: NodeId) -> impl Iterator<Item = i32> {
+        let numbered = (0..).zip(&self.partitions);
+        numbered.filter(move |(_, partition)| partition.replicas.contains(&node)).map(|(index, _)| index)
+    }
+
     /// How many replicas the first partition has: what Kafka shows as the topic's replication factor.
     pub fn replication_factor(&self) -> i16 {
         let replicas = self.partitions.first().map_or(0, |partition| partition.replicas.len());
@@ -142,6 +200,11 @@ impl BrokerRegistration {
     pub fn endpoint(&self, listener: &str) -> Option<&BrokerEndpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
     }
+}
+
+/// What metrics make of a topic's name, if that is another: they know no `.`, only `_`.
+fn metric_name(name: &str) -> Option<Arc<str>> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_").into())
 }
 
 /// True for the names of topics that the broker keeps for itself.

@@ -24,7 +24,7 @@ use crate::error::{ErrorCode, Refusal, StoreError};
 use crate::store::metadata::{MetadataStore, Slot};
 use crate::types::NodeId;
 
-/// As Kafka's `controller.quorum.election.timeout.ms`, and three heartbeats.
+/// Three heartbeats. A lone voter waits for nobody: Kafka's keys for quorums (`controller.quorum.*`) have nothing to say here.
 const ELECTION_TIMEOUT_MS: u64 = 1_500;
 const HEARTBEAT_MS: u64 = 500;
 /// After this many entries the image is written down and the log cut.

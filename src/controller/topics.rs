@@ -143,7 +143,7 @@ fn create_one(
         let sentence = format!("Topic '{}' already exists.", topic.name);
         return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, sentence));
     }
-    if let Some(other) = colliding(image, &topic.name) {
+    if let Some(other) = image.colliding(&topic.name) {
         let sentence = format!("Topic '{}' collides with existing topic: {other}", topic.name);
         return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, sentence));
     }
@@ -169,16 +169,6 @@ pub fn validate_name(name: &str) -> Result<(), Refusal> {
         return Ok(());
     };
     Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, format!("Topic name is invalid: {wrong}")))
-}
-
-/// An existing topic whose name differs only by `.` and `_`: their metrics would be one.
-fn colliding<'a>(image: &'a MetadataImage, name: &str) -> Option<&'a str> {
-    if !name.contains(['.', '_']) {
-        return None;
-    }
-    let unified = |byte: u8| if byte == b'.' { b'_' } else { byte };
-    let collides = |other: &&str| other.len() == name.len() && other.bytes().map(unified).eq(name.bytes().map(unified));
-    image.topics().map(|topic| &*topic.name).find(collides)
 }
 
 fn configs(topic: &NewTopic, rules: &Rules) -> Result<BTreeMap<String, String>, Refusal> {

@@ -9,20 +9,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::census::Census;
 use super::classic::{Now, Waiter};
 use super::load;
-use super::shard::{Append, Ask, Outcome, Reply, Room, Shard};
+use super::shard::{Append, Ask, Outcome, Reply, Shard};
+use super::usage::Usage;
 use crate::controller::{Controller, MetadataImage};
 use crate::env;
 use crate::error::ErrorCode;
-use crate::log::batch::BatchBuilder;
+use crate::log::batch::{BatchBuilder, ProducedBatch, Rules, validate_produced};
 use crate::replica::{Acks, Partition};
 use crate::types::{Offset, Tick};
+use crate::wire::compress::Compression;
 
 /// Events taken in one round.
 const ROUND: usize = 256;
@@ -40,6 +42,8 @@ pub(super) enum Event {
         ask: Ask,
         /// Where the answer goes.
         reply: oneshot::Sender<Reply>,
+        /// Its bytes, of what may wait.
+        bytes: OwnedSemaphorePermit,
     },
     /// A look at the state.
     Read(Look),
@@ -47,37 +51,13 @@ pub(super) enum Event {
     TopicsGone(Arc<MetadataImage>),
 }
 
-/// What all groups of this node take up, and how much they may.
-#[derive(Debug)]
-pub(super) struct Usage {
-    groups: AtomicUsize,
-    bytes: AtomicUsize,
-    most: Room,
-}
-
-impl Usage {
-    pub(super) fn new(most: Room) -> Self {
-        Self { groups: AtomicUsize::new(0), bytes: AtomicUsize::new(0), most }
-    }
-
-    fn room(&self) -> Room {
-        Room {
-            groups: self.most.groups.saturating_sub(self.groups.load(Ordering::Relaxed)),
-            bytes: self.most.bytes.saturating_sub(self.bytes.load(Ordering::Relaxed)),
-        }
-    }
-
-    fn report(&self, before: (usize, usize), after: (usize, usize)) {
-        self.groups.fetch_add(after.0.wrapping_sub(before.0), Ordering::Relaxed);
-        self.bytes.fetch_add(after.1.wrapping_sub(before.1), Ordering::Relaxed);
-    }
-}
-
 /// What shards share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) controller: Arc<Controller>,
     pub(super) usage: Arc<Usage>,
+    /// Bytes of requests that may wait, in a queue or for the log.
+    pub(super) waiting: Arc<Semaphore>,
     /// Logs that may be read at once.
     pub(super) loads: Arc<Semaphore>,
     pub(super) settings: Settings,
@@ -94,12 +74,20 @@ pub(super) struct Settings {
     pub(super) load_buffer_bytes: usize,
     /// `message.max.bytes`.
     pub(super) max_batch_bytes: usize,
+    /// `offsets.topic.compression.codec`.
+    pub(super) compression: Option<Compression>,
 }
 
 /// A batch that is appended and not yet committed.
 struct InFlight {
     end: Offset,
     appends: Vec<Append>,
+}
+
+/// Whom to answer, and what his request still keeps in memory.
+struct Waiting {
+    reply: oneshot::Sender<Reply>,
+    bytes: Option<OwnedSemaphorePermit>,
 }
 
 type Committed = Pin<Box<dyn Future<Output = Result<(), ErrorCode>> + Send>>;
@@ -110,7 +98,7 @@ pub(super) struct Coordinator {
     shard: Shard,
     shared: Shared,
     events: mpsc::Receiver<Event>,
-    waiters: HashMap<Waiter, oneshot::Sender<Reply>>,
+    waiters: HashMap<Waiter, Waiting>,
     next_waiter: u64,
     /// Decided in this round, not yet appended.
     decided: Vec<Append>,
@@ -157,8 +145,7 @@ impl Coordinator {
             self.on_committed(result);
             self.append_decided();
         }
-        let usage = self.shard.usage();
-        self.shared.usage.report(usage, (0, 0));
+        self.shared.usage.report(self.shard.census(), &Census::default());
     }
 
     /// One round. False when the queue is closed.
@@ -192,16 +179,18 @@ impl Coordinator {
     }
 
     fn wake(&self) -> Option<Tick> {
-        let clean_up = (self.shard.usage().0 > 0).then_some(self.next_clean_up);
+        let clean_up = (self.shard.groups().len() > 0).then_some(self.next_clean_up);
         self.shard.next_deadline().into_iter().chain(clean_up).min()
     }
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Ask { group, ask, reply } => {
+            Event::Ask { group, ask, reply, bytes } => {
                 let waiter = Waiter(self.next_waiter);
                 self.next_waiter += 1;
-                self.waiters.insert(waiter, reply);
+                // What a JoinGroup says is the group's from now on; everything else is kept until it is answered.
+                let bytes = (!matches!(ask, Ask::Join(_))).then_some(bytes);
+                self.waiters.insert(waiter, Waiting { reply, bytes });
                 let room = self.shared.usage.room();
                 let outcome = self.observed(|shard, now| shard.ask(now, &group, ask, waiter, room));
                 self.carry_out(outcome);
@@ -213,15 +202,17 @@ impl Coordinator {
 
     /// Lets the shard change and reports what it takes up.
     fn observed<T>(&mut self, change: impl FnOnce(&mut Shard, Now) -> T) -> T {
-        let before = self.shard.usage();
+        let (census, tally) = (*self.shard.census(), *self.shard.tally());
         let result = change(&mut self.shard, now());
-        self.shared.usage.report(before, self.shard.usage());
+        self.shared.usage.report(&census, self.shard.census());
+        self.shared.usage.count(&tally, self.shard.tally());
         result
     }
 
     fn carry_out(&mut self, outcome: Outcome) {
         for (waiter, reply) in outcome.answers {
-            let sender = self.waiters.remove(&waiter).expect("each waiter is answered once");
+            let Waiting { reply: sender, bytes } = self.waiters.remove(&waiter).expect("each waiter is answered once");
+            drop(bytes);
             // The connection may be gone: then nobody wants the answer.
             drop(sender.send(reply));
         }
@@ -252,13 +243,34 @@ impl Coordinator {
     }
 
     fn append(&mut self, builder: BatchBuilder, appends: Vec<Append>) {
-        match self.partition.append(builder.build(), Acks::All) {
+        let batch = self.finished(builder);
+        match batch.and_then(|batch| self.partition.append(batch, Acks::All)) {
             Ok(appended) => {
                 self.in_flight.push_back(InFlight { end: appended.end_offset, appends });
                 self.await_oldest();
             }
             Err(code) => self.lost(appends, code),
         }
+    }
+
+    /// The batch as it is stored.
+    fn finished(&self, builder: BatchBuilder) -> Result<ProducedBatch, ErrorCode> {
+        let batch = builder.build();
+        if self.shared.settings.compression.is_none() {
+            return Ok(batch);
+        }
+        let rules = Rules {
+            max_message_bytes: i32::MAX,
+            compacted: true,
+            log_append_time: false,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
+            compression: self.shared.settings.compression,
+            zstd_allowed: true,
+            full: false,
+            now: env::now(),
+        };
+        validate_produced(&batch.bytes, &rules).map_err(|refused| refused.code)
     }
 
     fn lost(&mut self, appends: Vec<Append>, code: ErrorCode) {
@@ -298,7 +310,7 @@ impl Coordinator {
     }
 
     fn housekeeping_is_due(&self) -> bool {
-        self.topics_gone.is_some() || (self.next_clean_up <= env::tick() && self.shard.usage().0 > 0)
+        self.topics_gone.is_some() || (self.next_clean_up <= env::tick() && self.shard.groups().len() > 0)
     }
 
     fn keep_house(&mut self) {
@@ -340,7 +352,7 @@ impl Coordinator {
                     },
                 }
             };
-            self.shared.usage.report((0, 0), self.shard.usage());
+            self.shared.usage.report(&Census::default(), self.shard.census());
             // Topics may have been deleted while this node did not look.
             self.topics_gone.get_or_insert_with(|| self.shared.controller.image());
             let outcome = self.observed(Shard::loaded);
@@ -366,7 +378,7 @@ async fn read(partition: Arc<Partition>, mut shard: Shard, end: Offset, shared: 
     let name = format!("{}-{}", partition.topic, partition.index);
     match task.await {
         Ok(Ok((shard, counts))) => {
-            counts.tell(&name, shard.usage().0);
+            counts.tell(&name, shard.groups().len());
             // What was read may not be committed everywhere yet: it is not shown before it is.
             partition.wait_high_watermark(end).await?;
             Ok(shard)

@@ -12,10 +12,22 @@ use super::classic::{ClassicGroup, State};
 use super::records::CommittedOffset;
 use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId};
 
+/// What an offset costs in memory beside its note: its numbers, and its place in the tree.
+const OFFSET_BYTES: usize = 160;
+/// What a topic costs in memory beside its name.
+const TOPIC_BYTES: usize = 160;
+
 /// A group's offsets: topic to partition to offset.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Offsets {
     topics: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
+    count: usize,
+    bytes: usize,
+}
+
+/// Bytes that an offset keeps in memory.
+pub fn kept_bytes(committed: &CommittedOffset) -> usize {
+    OFFSET_BYTES + committed.metadata.len()
 }
 
 /// What OffsetFetch says of one partition.
@@ -55,21 +67,55 @@ impl Offsets {
 
     /// How many offsets there are.
     pub fn len(&self) -> usize {
-        self.topics.values().map(BTreeMap::len).sum()
+        self.count
+    }
+
+    /// Bytes that they keep in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many bytes more than now a commit would keep, at most. A new offset in the place of an old one costs what its
+    /// note is longer.
+    pub fn growth(&self, commit: &[(Arc<str>, i32, CommittedOffset)]) -> usize {
+        let mut growth = 0;
+        let mut new_topic = None;
+        for (topic, partition, value) in commit {
+            let partitions = self.topics.get(topic);
+            let before = partitions.and_then(|partitions| partitions.get(partition)).map_or(0, kept_bytes);
+            growth += kept_bytes(value).saturating_sub(before);
+            // A request names the partitions of a topic one after the other.
+            if partitions.is_none() && new_topic != Some(topic) {
+                growth += topic_bytes(topic);
+                new_topic = Some(topic);
+            }
+        }
+        growth
     }
 
     /// A committed record says so.
     pub fn put(&mut self, topic: &Arc<str>, partition: i32, value: CommittedOffset) {
-        self.topics.entry(topic.clone()).or_default().insert(partition, value);
+        let partitions = self.topics.entry(topic.clone()).or_default();
+        if partitions.is_empty() {
+            self.bytes += topic_bytes(topic);
+        }
+        self.bytes += kept_bytes(&value);
+        match partitions.insert(partition, value) {
+            Some(old) => self.bytes -= kept_bytes(&old),
+            None => self.count += 1,
+        }
     }
 
     /// A committed tombstone says so.
     pub fn remove(&mut self, topic: &str, partition: i32) {
-        if let Some(partitions) = self.topics.get_mut(topic) {
-            partitions.remove(&partition);
-            if partitions.is_empty() {
-                self.topics.remove(topic);
-            }
+        let Some(partitions) = self.topics.get_mut(topic) else { return };
+        if let Some(old) = partitions.remove(&partition) {
+            self.bytes -= kept_bytes(&old);
+            self.count -= 1;
+        }
+        if partitions.is_empty() {
+            self.bytes -= topic_bytes(topic);
+            self.topics.remove(topic);
         }
     }
 
@@ -110,6 +156,10 @@ impl Offsets {
             .map(|(topic, (partition, _))| (topic.clone(), *partition))
             .collect()
     }
+}
+
+fn topic_bytes(topic: &str) -> usize {
+    TOPIC_BYTES + topic.len()
 }
 
 /// Topic ids that say something must agree.

@@ -7,14 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::census::{Census, Room, Tally};
 use super::classic::{
-    self, ClassicGroup, Effects, JoinReply, JoinRequest, LeaveIdentity, LeaveResult, Now, Rules, SyncReply,
+    self, ClassicGroup, Effects, JoinReply, JoinRequest, LeaveIdentity, LeaveResult, Now, Rules, State, SyncReply,
     SyncRequest, Then, Waiter,
 };
-use super::offsets::Offsets;
+use super::offsets::{self, Offsets};
 use super::records::{CommittedOffset, Key, Record, Value};
 use crate::error::ErrorCode;
 use crate::types::{Tick, TopicId};
+
+/// What a group costs in memory beside its name, its members and its offsets.
+const GROUP_BYTES: usize = 512;
+/// What a request costs in memory beside what it carries.
+const ASK_BYTES: usize = 256;
 
 /// One group: members and offsets.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,15 +31,6 @@ pub struct Group {
     pub offsets: Offsets,
     /// When the shard will look at it again.
     scheduled: Option<Tick>,
-}
-
-/// What this node's groups may still take up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Room {
-    /// More groups.
-    pub groups: usize,
-    /// More bytes of members.
-    pub bytes: usize,
 }
 
 /// An OffsetCommit whose topics exist and whose metadata is not too long.
@@ -88,6 +85,36 @@ impl Ask {
             Self::Commit(_) => Reply::Commit(Err(code)),
         }
     }
+
+    /// The answer when it carries more than any group may keep.
+    pub fn too_large(&self) -> Reply {
+        self.refused(match self {
+            Self::Join(_) | Self::Sync(_) => ErrorCode::GROUP_MAX_SIZE_REACHED,
+            Self::Commit(_) => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+            Self::Heartbeat { .. } | Self::Leave(_) => ErrorCode::INVALID_REQUEST,
+        })
+    }
+
+    /// Bytes that it keeps in memory.
+    pub fn bytes(&self) -> usize {
+        let name = |name: &Option<Arc<str>>| name.as_deref().map_or(0, str::len);
+        ASK_BYTES
+            + match self {
+                Self::Join(request) => request.bytes() + request.member_id.len() + request.protocol_type.len(),
+                Self::Sync(request) => {
+                    let given = request.assignment.iter().map(|(id, given)| id.len() + given.len() + 64);
+                    given.sum::<usize>()
+                        + request.member_id.len()
+                        + name(&request.protocol_type)
+                        + name(&request.protocol)
+                }
+                Self::Heartbeat { member_id, instance_id, .. } => member_id.len() + name(instance_id),
+                Self::Leave(identities) => {
+                    identities.iter().map(|one| one.member_id.len() + name(&one.instance_id) + 64).sum()
+                }
+                Self::Commit(request) => request.offsets.iter().map(|(_, _, value)| offsets::kept_bytes(value)).sum(),
+            }
+    }
 }
 
 /// An answer for a waiter.
@@ -119,8 +146,10 @@ enum Done {
     Group { group: Arc<str>, then: Then },
     /// The group became empty when these left: they are answered when that is written.
     Left { waiter: Waiter, results: Vec<LeaveResult> },
-    /// Apply the records, answer the commit.
-    Committed(Waiter),
+    /// Apply the records, answer the commit. So many bytes were kept free for it.
+    Committed { group: Arc<str>, waiter: Waiter, reserved: usize },
+    /// Apply the records: offsets whose time is up.
+    Expired,
     /// Apply the records.
     Applied,
 }
@@ -134,20 +163,60 @@ pub struct Outcome {
     pub appends: Vec<Append>,
 }
 
+/// Commits of one group that are on their way to the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Coming {
+    commits: usize,
+    /// What they will add, at most.
+    bytes: usize,
+}
+
 /// The groups of one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shard {
     groups: BTreeMap<Arc<str>, Group>,
+    /// Groups with commits on their way. They may not be there yet.
+    coming: BTreeMap<Arc<str>, Coming>,
     /// When which group wants to be looked at: one entry for a group, however many members it has.
     deadlines: BTreeSet<(Tick, Arc<str>)>,
     rules: Rules,
-    bytes: usize,
+    census: Census,
+    tally: Tally,
+}
+
+impl Group {
+    fn new(now: Now) -> Self {
+        Self { classic: ClassicGroup::new(now), offsets: Offsets::default(), scheduled: None }
+    }
+
+    /// Its share of the books.
+    fn census(&self, id: &str) -> Census {
+        let mut census = Census { offsets: self.offsets.len(), bytes: self.bytes(id), ..Census::default() };
+        census.states[self.classic.state() as usize] = 1;
+        census
+    }
+
+    fn bytes(&self, id: &str) -> usize {
+        new_group_bytes(id) + self.classic.bytes() + self.offsets.bytes()
+    }
+}
+
+/// What a group without members and offsets keeps.
+fn new_group_bytes(id: &str) -> usize {
+    GROUP_BYTES + id.len()
 }
 
 impl Shard {
     /// No groups.
     pub fn new(rules: Rules) -> Self {
-        Self { groups: BTreeMap::new(), deadlines: BTreeSet::new(), rules, bytes: 0 }
+        Self {
+            groups: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            rules,
+            census: Census::default(),
+            tally: Tally::default(),
+        }
     }
 
     /// A group.
@@ -160,16 +229,21 @@ impl Shard {
         self.groups.iter()
     }
 
-    /// What the shard takes up of [`Room`]: groups and bytes.
-    pub fn usage(&self) -> (usize, usize) {
-        (self.groups.len(), self.bytes)
+    /// What there is, and what it takes up of [`Room`].
+    pub fn census(&self) -> &Census {
+        &self.census
+    }
+
+    /// What became of it since the shard was made.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// A client's request takes effect. Its waiter is answered now or in a later event.
     pub fn ask(&mut self, now: Now, id: &Arc<str>, ask: Ask, waiter: Waiter, room: Room) -> Outcome {
         match ask {
             Ask::Join(request) => self.join(now, id, request, waiter, room),
-            Ask::Sync(request) => self.sync(now, id, request, waiter),
+            Ask::Sync(request) => self.sync(now, id, request, waiter, room),
             Ask::Heartbeat { member_id, instance_id, generation } => {
                 self.heartbeat(now, id, (&member_id, instance_id.as_deref(), generation), waiter)
             }
@@ -189,20 +263,29 @@ impl Shard {
                 return Outcome::answer(waiter, Reply::Join(JoinReply::refused(code, request.member_id)));
             }
         }
-        let mut rules = self.rules.clone();
-        let (outcome, ()) = self.with_group(now, id, |group| {
-            rules.max_group_bytes = rules.max_group_bytes.min(group.bytes() + room.bytes);
-            (group.join(now, request, waiter, &rules), ())
-        });
-        outcome
+        let rules = self.rules_within(id, room);
+        self.with_group(now, id, |group| (group.join(now, request, waiter, &rules), ())).0
     }
 
-    fn sync(&mut self, now: Now, id: &Arc<str>, request: SyncRequest, waiter: Waiter) -> Outcome {
+    fn sync(&mut self, now: Now, id: &Arc<str>, request: SyncRequest, waiter: Waiter, room: Room) -> Outcome {
         if !self.groups.contains_key(id) {
             return Outcome::answer(waiter, Reply::Sync(SyncReply::refused(ErrorCode::UNKNOWN_MEMBER_ID)));
         }
-        let rules = self.rules.clone();
+        let rules = self.rules_within(id, room);
         self.with_group(now, id, |group| (group.sync(now, request, waiter, &rules), ())).0
+    }
+
+    /// How many bytes a group may have in all: what it has and what the node has left, but no more than any group.
+    fn most_bytes(&self, id: &str, room: Room) -> usize {
+        let held = self.groups.get(id).map_or(0, |group| group.bytes(id));
+        let coming = self.coming.get(id).map_or(0, |coming| coming.bytes);
+        self.rules.max_group_bytes.saturating_sub(coming).min(held.saturating_add(room.bytes))
+    }
+
+    /// The rules for a group's members: what its name and its offsets keep is not theirs.
+    fn rules_within(&self, id: &str, room: Room) -> Rules {
+        let others = self.groups.get(id).map_or(new_group_bytes(id), |group| group.bytes(id) - group.classic.bytes());
+        Rules { max_group_bytes: self.most_bytes(id, room).saturating_sub(others), ..self.rules.clone() }
     }
 
     fn heartbeat(&mut self, now: Now, id: &Arc<str>, member: (&str, Option<&str>, i32), waiter: Waiter) -> Outcome {
@@ -252,17 +335,60 @@ impl Shard {
             };
             (Outcome::default(), checked)
         };
-        if checked.is_err() || request.offsets.is_empty() {
-            outcome.answers.push((waiter, Reply::Commit(checked)));
-            return outcome;
-        }
+        let reserved = checked.and_then(|()| self.reserve(id, &request.offsets, room));
+        let reserved = match reserved {
+            Ok(reserved) if !request.offsets.is_empty() => reserved,
+            refused => {
+                outcome.answers.push((waiter, Reply::Commit(refused.map(drop))));
+                return outcome;
+            }
+        };
         let record = |(topic, partition, value): (Arc<str>, i32, CommittedOffset)| Record {
             key: Key::Offset { group: id.clone(), topic, partition },
             value: Value::Offset(value),
         };
         let records = request.offsets.into_iter().map(record).collect();
-        outcome.appends.push(Append { records, done: Done::Committed(waiter) });
+        let done = Done::Committed { group: id.clone(), waiter, reserved };
+        outcome.appends.push(Append { records, done });
         outcome
+    }
+
+    /// Keeps bytes free for a commit until it is written. A commit that needs more than there was before is refused when
+    /// group or node are full; one that replaces offsets always has its place.
+    fn reserve(
+        &mut self,
+        id: &Arc<str>,
+        offsets: &[(Arc<str>, i32, CommittedOffset)],
+        room: Room,
+    ) -> Result<usize, ErrorCode> {
+        if offsets.is_empty() {
+            return Ok(0);
+        }
+        let (held, growth) = match self.groups.get(id) {
+            Some(group) => (group.bytes(id), group.offsets.growth(offsets)),
+            None => (0, new_group_bytes(id) + Offsets::default().growth(offsets)),
+        };
+        if growth > 0 && held + growth > self.most_bytes(id, room) {
+            return Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+        }
+        let coming = self.coming.entry(id.clone()).or_default();
+        coming.commits += 1;
+        coming.bytes += growth;
+        self.census.bytes += growth;
+        self.census.committing = self.coming.len();
+        Ok(growth)
+    }
+
+    /// A commit is written, or lost: what was kept free for it no longer is.
+    fn release(&mut self, id: &Arc<str>, reserved: usize) {
+        let coming = self.coming.get_mut(id).expect("each commit comes once");
+        coming.commits -= 1;
+        coming.bytes -= reserved;
+        if coming.commits == 0 {
+            self.coming.remove(id);
+        }
+        self.census.bytes -= reserved;
+        self.census.committing = self.coming.len();
     }
 
     /// An append is committed, or failed. Appends are told in their order.
@@ -275,11 +401,21 @@ impl Shard {
             Done::Left { waiter, results } => {
                 Outcome::answer(waiter, Reply::Leave(result.map(|()| results).map_err(classic::append_code)))
             }
-            Done::Committed(waiter) => {
+            Done::Committed { group, waiter, reserved } => {
+                self.release(&group, reserved);
                 if result.is_ok() {
+                    self.tally.commits += append.records.len() as u64;
                     self.apply_all(append.records, now);
                 }
                 Outcome::answer(waiter, Reply::Commit(result.map_err(classic::append_code)))
+            }
+            Done::Expired => {
+                if result.is_ok() {
+                    let offsets = append.records.iter().filter(|record| matches!(record.key, Key::Offset { .. }));
+                    self.tally.expirations += offsets.count() as u64;
+                    self.apply_all(append.records, now);
+                }
+                Outcome::default()
             }
             Done::Applied => {
                 if result.is_ok() {
@@ -321,7 +457,7 @@ impl Shard {
                 records.push(Record::tombstone(Key::Group(id.clone())));
             }
         }
-        in_batches(records)
+        in_batches(records, &Done::Expired)
     }
 
     /// Tombstones for the offsets of deleted topics. Like [`Shard::clean_up`] only right while nothing is in flight.
@@ -329,25 +465,22 @@ impl Shard {
         let each = self.groups.iter().flat_map(|(id, group)| {
             group.offsets.of_deleted(&is_gone).into_iter().map(move |offset| offset_tombstone(id, offset))
         });
-        in_batches(each.collect())
+        in_batches(each.collect(), &Done::Applied)
     }
 
     /// A record off the log takes effect.
     pub fn apply(&mut self, record: Record, now: Now) {
         match (record.key, record.value) {
             (Key::Offset { group, topic, partition }, Value::Offset(value)) => {
-                self.group_entry(&group, now).offsets.put(&topic, partition, value);
+                self.change(now, &group, |group| group.offsets.put(&topic, partition, value));
             }
             (Key::Offset { group, topic, partition }, _) => {
-                if let Some(group) = self.groups.get_mut(&group) {
-                    group.offsets.remove(&topic, partition);
+                if self.groups.contains_key(&group) {
+                    self.change(now, &group, |group| group.offsets.remove(&topic, partition));
                 }
             }
             (Key::Group(id), Value::Group(value)) => {
-                let before = self.group_entry(&id, now).classic.bytes();
-                let classic = ClassicGroup::from_record(value, now);
-                self.bytes = self.bytes - before + classic.bytes();
-                self.group_entry(&id, now).classic = classic;
+                self.change(now, &id, |group| group.classic = ClassicGroup::from_record(value, now));
             }
             (Key::Group(id), _) => {
                 // The group may have come to life again after its end was decided: then the record of its next
@@ -377,35 +510,48 @@ impl Shard {
         }
     }
 
-    fn group_entry(&mut self, id: &Arc<str>, now: Now) -> &mut Group {
-        self.groups.entry(id.clone()).or_insert_with(|| Group {
-            classic: ClassicGroup::new(now),
-            offsets: Offsets::default(),
-            scheduled: None,
-        })
+    /// Changes a group, made if need be, and keeps the books.
+    fn change<T>(&mut self, now: Now, id: &Arc<str>, change: impl FnOnce(&mut Group) -> T) -> T {
+        let group = match self.groups.get_mut(id) {
+            Some(group) => {
+                self.census.subtract(&group.census(id));
+                group
+            }
+            None => self.groups.entry(id.clone()).or_insert(Group::new(now)),
+        };
+        let result = change(group);
+        self.census.add(&group.census(id));
+        result
     }
 
     fn drop_group(&mut self, id: &Arc<str>) {
         if let Some(group) = self.groups.remove(id) {
-            self.bytes -= group.classic.bytes();
+            self.census.subtract(&group.census(id));
             if let Some(at) = group.scheduled {
                 self.deadlines.remove(&(at, id.clone()));
             }
         }
     }
 
-    /// Lets `event` happen to a group, made if need be, and keeps books: bytes, deadline, what is to be written.
+    /// Lets `event` happen to a group, made if need be: its deadline, and what is to be written.
     fn with_group<T>(
         &mut self,
         now: Now,
         id: &Arc<str>,
         event: impl FnOnce(&mut ClassicGroup) -> (Effects, T),
     ) -> (Outcome, T) {
-        let group = self.group_entry(id, now);
-        let before = group.classic.bytes();
-        let (effects, result) = event(&mut group.classic);
-        let after = group.classic.bytes();
-        let wake = if group.scheduled.is_none() { group.classic.next_deadline() } else { effects.wake };
+        let mut never_lived = false;
+        let mut rebalanced = false;
+        let (effects, result, wake) = self.change(now, id, |group| {
+            let before = group.classic.state();
+            let (effects, result) = event(&mut group.classic);
+            let classic = &group.classic;
+            rebalanced = before == State::CompletingRebalance && classic.state() == State::Stable;
+            never_lived = classic.is_abandoned() && classic.generation() == 0 && group.offsets.is_empty();
+            let wake = if group.scheduled.is_none() { classic.next_deadline() } else { effects.wake };
+            (effects, result, wake)
+        });
+        self.tally.rebalances += u64::from(rebalanced);
         let mut outcome = Outcome::default();
         for (waiter, answer) in effects.answers {
             let reply = match answer {
@@ -420,8 +566,6 @@ impl Shard {
                 .appends
                 .push(Append { records: vec![record], done: Done::Group { group: id.clone(), then: write.then } });
         }
-        let never_lived = group.classic.is_abandoned() && group.classic.generation() == 0 && group.offsets.is_empty();
-        self.bytes = self.bytes - before + after;
         self.schedule(id, wake);
         if never_lived {
             // Nobody ever joined, so nothing of it is in the log.
@@ -462,8 +606,8 @@ fn offset_tombstone(group: &Arc<str>, (topic, partition): (Arc<str>, i32)) -> Re
 }
 
 /// Tombstones need not be written together.
-fn in_batches(records: Vec<Record>) -> Vec<Append> {
-    records.chunks(1000).map(|records| Append { records: records.to_vec(), done: Done::Applied }).collect()
+fn in_batches(records: Vec<Record>, done: &Done) -> Vec<Append> {
+    records.chunks(1000).map(|records| Append { records: records.to_vec(), done: done.clone() }).collect()
 }
 
 #[cfg(test)]

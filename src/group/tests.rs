@@ -8,26 +8,34 @@ use super::classic::{JoinReply, JoinRequest, Protocol, SyncRequest};
 use super::records::CommittedOffset;
 use super::*;
 use crate::config::{Machine, Origin, Settings, resolve};
-use crate::metrics::Metrics;
+use crate::log::batch::Batches;
 use crate::store::{Store, StoreOptions};
 use crate::types::Offset;
 
 /// A node in a directory.
 struct Node {
     controller: Arc<Controller>,
+    replicas: Arc<Replicas>,
     groups: Arc<Groups>,
     store: Arc<Store>,
 }
 
 impl Node {
     async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    async fn start_with(dir: &Path, more: &[(&str, &str)]) -> Self {
         let mut settings = Settings::default();
         let data = dir.to_str().expect("a plain path").to_owned();
         for (key, value) in [
             ("log.dirs", data.as_str()),
             ("offsets.topic.num.partitions", "3"),
             ("group.initial.rebalance.delay.ms", "0"),
-        ] {
+        ]
+        .into_iter()
+        .chain(more.iter().copied())
+        {
             settings.set(key, value, Origin::CommandLine);
         }
         let config = Arc::new(resolve(&settings, &Machine::default()).expect("a valid configuration").config);
@@ -47,18 +55,10 @@ impl Node {
             tokio::task::yield_now().await;
         };
         let replicas = Replicas::start(&config, &store, &Metrics::new(std::iter::empty()));
-        let installed = replicas.clone();
-        controller.on_image(Box::new(move |image| installed.install(image))).await.expect("it listens");
         let groups = Groups::start(&config, &controller, &replicas);
-        // The groups hold the controller: a listener that held the groups would keep all of them alive for ever.
-        let listening = Arc::downgrade(&groups);
-        let listener = move |image: &Arc<MetadataImage>| {
-            if let Some(groups) = listening.upgrade() {
-                groups.install(image);
-            }
-        };
-        controller.on_image(Box::new(listener)).await.expect("it listens");
-        Self { controller, groups, store }
+        controller.on_image(replicas.listener()).await.expect("it listens");
+        controller.on_image(groups.listener()).await.expect("it listens");
+        Self { controller, replicas, groups, store }
     }
 
     async fn stop(self) {
@@ -157,7 +157,7 @@ async fn without_its_topic_nobody_coordinates() {
     let node = Node::start(dir.path()).await;
     assert_eq!(node.commit("g", None, 5).await, Err(ErrorCode::NOT_COORDINATOR));
     assert_eq!(node.committed("g").await, Err(ErrorCode::NOT_COORDINATOR));
-    assert_eq!(node.groups.read_all(|shard| shard.usage()).await, Ok(Vec::new()));
+    assert_eq!(node.groups.read_all(|shard| *shard.census()).await, Ok(Vec::new()));
     node.groups.ensure_topic().await.expect("one node is enough");
     node.groups.ensure_topic().await.expect("it is there");
     assert_eq!(node.commit("g", None, 5).await, Ok(()));
@@ -249,4 +249,103 @@ async fn who_waits_when_the_node_stops_is_told_to_look_elsewhere() {
     let waiting = node.groups.ask("g", Ask::Join(request));
     node.stop().await;
     assert_eq!(waiting.await, Reply::Join(JoinReply::refused(ErrorCode::NOT_COORDINATOR, "".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stopped_is_freed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    assert_eq!(node.commit("g", None, 5).await, Ok(()));
+    let (controller, replicas) = (Arc::downgrade(&node.controller), Arc::downgrade(&node.replicas));
+    let groups = Arc::downgrade(&node.groups);
+    node.stop().await;
+    assert_eq!((controller.strong_count(), groups.strong_count(), replicas.strong_count()), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_records_of_groups_are_compressed_as_configured_and_read_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (id, offset) in (0..=4).zip(10..) {
+        let codec = id.to_string();
+        let node = Node::start_with(dir.path(), &[("offsets.topic.compression.codec", &codec)]).await;
+        node.groups.ensure_topic().await.expect("one node is enough");
+        node.controller.auto_create_topics(vec!["t".to_owned()]).await.expect("one node is enough");
+        assert_eq!(node.commit("g", None, offset).await, Ok(()));
+        let index = Groups::partition_of(&node.controller.image(), "g").expect("the topic is there");
+        let partition = node.replicas.partition(CONSUMER_OFFSETS, index).expect("it is here");
+        let read = partition.read_blocking(Offset(0), 1 << 20).expect("it is there");
+        let last = read.into_iter().flat_map(Batches::new).last().expect("a batch").expect("it is whole");
+        assert_eq!(last.header.codec(), Codec::from_id(id));
+        node.stop().await;
+    }
+    let node = Node::start(dir.path()).await;
+    assert_eq!(node.committed("g").await, Ok(Some(Offset(14))));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_node_refuses_what_is_new_and_keeps_what_it_has() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start_with(dir.path(), &[("ottla.group.coordinator.max.bytes", "1500")]).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    assert_eq!(node.commit("a", None, 1).await, Ok(()));
+    let refused = loop {
+        let name = format!("g{}", node.groups.shared.usage.room().bytes);
+        if let Err(code) = node.commit(&name, None, 1).await {
+            break code;
+        }
+    };
+    assert_eq!(refused, ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+    assert_eq!(node.commit("a", None, 2).await, Ok(()));
+    assert_eq!(node.join("new", "").await.code, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_bounded_by_its_bytes_and_what_no_group_may_keep_does_not_wait() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    assert_eq!(node.commit("g", None, 1).await, Ok(()));
+    let sync = |bytes: usize| {
+        Ask::Sync(SyncRequest {
+            member_id: "m".into(),
+            instance_id: None,
+            generation: 1,
+            protocol_type: None,
+            protocol: None,
+            assignment: [("m".into(), Bytes::from(vec![0; bytes]))].into(),
+        })
+    };
+    let code = |reply: Reply| match reply {
+        Reply::Sync(reply) => reply.code,
+        other => panic!("SyncGroup was answered {other:?}"),
+    };
+    assert_eq!(code(node.groups.ask("g", sync(33 << 20)).await), ErrorCode::GROUP_MAX_SIZE_REACHED);
+    let all = node.groups.shared.waiting.available_permits();
+    let held =
+        node.groups.shared.waiting.clone().try_acquire_many_owned(u32::try_from(all).expect("few")).expect("all");
+    assert_eq!(code(node.groups.ask("g", sync(1)).await), ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    drop(held);
+    assert_eq!(code(node.groups.ask("g", sync(1)).await), ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(node.groups.shared.waiting.available_permits(), all, "who was answered no longer waits");
+    node.stop().await;
+}
+
+/// On one thread, where a shard takes nothing in until somebody waits.
+#[tokio::test]
+async fn a_shard_with_a_full_queue_is_busy_and_not_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    assert_eq!(node.commit("g", None, 1).await, Ok(()));
+    let waiting: Vec<_> = (0..QUEUE).map(|_| node.groups.ask("g", Ask::Leave(Vec::new()))).collect();
+    let busy = ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
+    let asked = node.groups.ask("g", Ask::Leave(Vec::new()));
+    let (one, all) = (node.groups.read("g", |_| ()), node.groups.read_all(|_| ()));
+    assert_eq!(asked.await, Reply::Leave(Err(busy)));
+    assert_eq!((one.await, all.await), (Err(busy), Err(busy)));
+    assert_eq!(futures_util::future::join_all(waiting).await.len(), QUEUE);
+    node.stop().await;
 }

@@ -24,7 +24,10 @@ impl Times {
     /// Records one duration.
     pub fn record(&self, milliseconds: u64) {
         self.buckets[bucket(milliseconds)].fetch_add(1, Relaxed);
-        self.sum.fetch_add(milliseconds, Relaxed);
+        // Most are far below a millisecond.
+        if milliseconds > 0 {
+            self.sum.fetch_add(milliseconds, Relaxed);
+        }
     }
 
     /// How many were recorded.

@@ -10,7 +10,6 @@ pub mod fetch_session;
 pub mod isr;
 pub mod partition;
 pub mod producer_ids;
-mod reconcile;
 mod show;
 pub mod space;
 pub mod wait;
@@ -29,6 +28,7 @@ pub use partition::Partition;
 pub use producer_ids::ProducerIds;
 
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::Listener;
 use crate::controller::image::{MetadataImage, TopicImage};
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
@@ -36,16 +36,13 @@ use crate::log::Log;
 use crate::metrics::{Metrics, TopicMetrics};
 use crate::store::{ReplicaId, Store};
 use crate::types::{NodeId, Tick, TopicId};
-use partition::Standing;
-use reconcile::Plan;
+use partition::{Host, Standing};
 use space::DiskSpace;
 
 /// Fetches and lookups that may read files at a time; the others wait.
 const COLD_READS: usize = 8;
-/// How often high watermarks are noted (`replica.high.watermark.checkpoint.interval.ms`, at its default).
-const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
 /// How often the disk's free space is looked at: what is written in between must fit `ottla.disk.reserve.bytes`.
-const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+const SPACE_INTERVAL_MS: i64 = 1_000;
 
 /// What a producer waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +121,7 @@ struct Tables {
 #[derive(Default)]
 struct Installed {
     started: bool,
-    topics: HashMap<TopicId, Arc<TopicImage>>,
+    image: Arc<MetadataImage>,
     replicas: HashMap<(TopicId, i32), ReplicaId>,
 }
 
@@ -203,20 +200,31 @@ impl Replicas {
         self.store.burst(work)
     }
 
-    /// Takes over an image: makes what is missing, changes what changed, drops what is gone. Blocks on the store.
+    /// What the controller is to call with every image. It does not keep the partitions open.
+    pub fn listener(self: &Arc<Self>) -> Listener {
+        let replicas = Arc::downgrade(self);
+        Box::new(move |image| {
+            if let Some(replicas) = replicas.upgrade() {
+                replicas.install(image);
+            }
+        })
+    }
+
+    /// Takes over an image: makes what is missing, changes what changed, drops what is gone. Blocks on the store. What
+    /// stayed as it was costs nothing.
     pub fn install(&self, image: &Arc<MetadataImage>) {
         let mut installed = self.installed.lock();
-        let plan = Plan::new(&installed.topics, image);
-        self.drop_topics(&mut installed, &plan.gone);
-        self.make_replicas(&mut installed, &plan.new);
+        let changes = image.topics_since(&installed.image);
+        self.drop_topics(&mut installed, &changes.gone);
+        self.make_replicas(&mut installed, &changes.new);
         let mut tables = Tables::clone(&self.tables.load());
-        for image in plan.new.iter().chain(&plan.changed) {
-            let topic = Arc::new(self.host(&installed, tables.by_id.get(&image.id), image));
+        for topic in changes.new.iter().chain(&changes.changed) {
+            let topic = Arc::new(self.host(&installed, tables.by_id.get(&topic.id), topic));
             tables.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
             tables.by_id.insert(topic.id, topic);
-            installed.topics.insert(image.id, Arc::clone(image));
         }
         self.tables.store(Arc::new(tables));
+        installed.image = Arc::clone(image);
         if !std::mem::replace(&mut installed.started, true) {
             self.drop_strays(&mut installed);
         }
@@ -230,7 +238,6 @@ impl Replicas {
         let mut tables = Tables::clone(&self.tables.load());
         let mut dropped = Vec::new();
         for id in gone {
-            installed.topics.remove(id);
             let Some(topic) = tables.by_id.remove(id) else { continue };
             // The name may belong to a topic made again, whose image came with the same install.
             if tables.by_name.get(&topic.name).is_some_and(|named| named.id == *id) {
@@ -252,9 +259,9 @@ impl Replicas {
 
     /// What the store has and no topic of the first image: a deletion that a crash cut short.
     fn drop_strays(&self, installed: &mut Installed) {
-        let Installed { topics, replicas, .. } = installed;
-        let strays: Vec<ReplicaId> =
-            replicas.extract_if(|(id, _), _| !topics.contains_key(id)).map(|(_, id)| id).collect();
+        let Installed { image, replicas, .. } = installed;
+        let is_stray = |id: TopicId| image.topic_by_id(id).is_none();
+        let strays: Vec<ReplicaId> = replicas.extract_if(|(id, _), _| is_stray(*id)).map(|(_, id)| id).collect();
         if !strays.is_empty() {
             tracing::info!(replicas = strays.len(), "dropping replicas whose topics are gone");
             self.delete(&strays);
@@ -264,7 +271,7 @@ impl Replicas {
     /// Makes the store's replicas of all new topics, in one write. What cannot be made is offline.
     fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>]) {
         let node = self.config.node_id;
-        let wanted = topics.iter().flat_map(|topic| reconcile::local(topic, node));
+        let wanted = topics.iter().flat_map(|topic| topic.held_by(node).map(|index| (topic.id, index)));
         let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
         match self.store.create_replicas(&missing) {
             Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
@@ -277,7 +284,7 @@ impl Replicas {
     /// A topic as its image says, with the partitions that were there before.
     fn host(&self, installed: &Installed, before: Option<&Arc<Topic>>, image: &TopicImage) -> Topic {
         let config = match before {
-            Some(before) if installed.topics.get(&image.id).is_some_and(|old| old.configs == image.configs) => {
+            Some(before) if installed.image.topic_by_id(image.id).is_some_and(|old| old.configs == image.configs) => {
                 Arc::clone(&before.config)
             }
             _ => Arc::new(TopicConfig::resolve(&image.configs, &self.config)),
@@ -308,9 +315,12 @@ impl Replicas {
             Ok(log) => {
                 let identity = (Arc::clone(&topic.name), topic.id, number);
                 let image = &topic.partitions[index];
-                let gate = DiskSpace::gate(&self.space, topic.is_internal());
-                let (node, min_in_sync) = (self.config.node_id, config.min_insync_replicas);
-                Hosted::Here(Partition::new(identity, node, gate, log, image, min_in_sync))
+                let host = Host {
+                    node: self.config.node_id,
+                    lag_time_max_ms: self.config.replica_lag_time_max_ms,
+                    gate: DiskSpace::gate(&self.space, topic.is_internal()),
+                };
+                Hosted::Here(Partition::new(identity, host, log, image, config.min_insync_replicas))
             }
             Err(error) => {
                 tracing::error!(topic = %topic.name, partition = number, %error, "the log cannot be opened: the partition is offline");
@@ -333,22 +343,29 @@ impl Replicas {
         u32::try_from(tables.by_id.values().map(unopened).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
-    /// Until the process ends: looks at the disk's free space every second, walks all partitions every few seconds to
-    /// note high watermarks and producers, and when it is time applies retention and forgets silent producers.
+    /// Until the process ends: looks at the disk's free space, notes high watermarks and producers, applies retention,
+    /// forgets silent producers, each at its own interval.
     pub async fn sweep(self: Arc<Self>) {
         let config = Arc::clone(&self.config);
-        let mut checkpoint = Due::new(CHECKPOINT_INTERVAL_MS, CHECKPOINT_INTERVAL_MS);
+        let mut space = Due::new(SPACE_INTERVAL_MS, SPACE_INTERVAL_MS);
+        let noting = config.replica_high_watermark_checkpoint_interval_ms;
+        let mut checkpoint = Due::new(noting, noting);
         let mut retention = Due::new(config.log_initial_task_delay_ms, config.log_retention_check_interval_ms);
-        let mut producers = Due::new(0, i64::from(config.producer_id_expiration_check_interval_ms));
+        let expiring = i64::from(config.producer_id_expiration_check_interval_ms);
+        let mut producers = Due::new(expiring, expiring);
         loop {
-            tokio::time::sleep(SPACE_INTERVAL).await;
+            let next = [&space, &checkpoint, &retention, &producers].map(|due| due.next).into_iter().min();
+            let next = next.expect("there are four");
+            tokio::time::sleep(Duration::from_millis(next.since_ms(env::tick()))).await;
             let now = env::tick();
-            let walk = checkpoint.is_due(now);
-            let (retain, expire) = (retention.is_due(now), walk && producers.is_due(now));
+            let (look, walk) = (space.is_due(now), checkpoint.is_due(now));
+            let (retain, expire) = (retention.is_due(now), producers.is_due(now));
             let replicas = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || {
-                replicas.look_at_space();
-                if walk {
+                if look {
+                    replicas.look_at_space();
+                }
+                if walk || expire {
                     replicas.checkpoint(expire);
                 }
                 if retain {
@@ -392,8 +409,10 @@ struct Due {
 }
 
 impl Due {
+    /// As Kafka's scheduler: an interval that is not positive never comes again.
     fn new(delay_ms: i64, interval_ms: i64) -> Self {
-        let millis = |ms: i64| u64::try_from(ms).unwrap_or(0);
+        let never = |ms: u64| if interval_ms > 0 { ms } else { u64::MAX };
+        let millis = |ms: i64| never(u64::try_from(ms).unwrap_or(0));
         Self { next: env::tick().plus_ms(millis(delay_ms)), interval_ms: millis(interval_ms) }
     }
 

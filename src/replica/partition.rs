@@ -27,8 +27,15 @@ use crate::log::{Appended, Batches, Log, Read, RetentionCheck};
 use crate::store::CommitListener;
 use crate::types::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId};
 
-/// `replica.lag.time.max.ms`: its default. The key has no effect while a partition has one replica.
-const REPLICA_LAG_TIME_MAX_MS: i64 = 30_000;
+/// The node that holds a partition.
+pub struct Host {
+    /// Its id.
+    pub node: NodeId,
+    /// `replica.lag.time.max.ms`.
+    pub lag_time_max_ms: i64,
+    /// What appends pass.
+    pub gate: Gate,
+}
 
 /// A partition of a topic on this node.
 pub struct Partition {
@@ -38,8 +45,7 @@ pub struct Partition {
     pub topic_id: TopicId,
     /// The partition's number.
     pub index: i32,
-    node: NodeId,
-    gate: Gate,
+    host: Host,
     state: Mutex<State>,
 }
 
@@ -57,16 +63,15 @@ impl Partition {
     /// A partition over an open log, as the image describes it. Appends pass the gate.
     pub fn new(
         identity: (Arc<str>, TopicId, i32),
-        node: NodeId,
-        gate: Gate,
+        host: Host,
         log: Log,
         image: &PartitionImage,
         min_in_sync: i32,
     ) -> Arc<Self> {
         let (topic, topic_id, index) = identity;
-        let membership = membership(node, image, min_in_sync);
+        let membership = membership(&host, image, min_in_sync);
         let state = State::new(log, &membership, image);
-        Arc::new(Self { topic, topic_id, index, node, gate, state: Mutex::new(state) })
+        Arc::new(Self { topic, topic_id, index, host, state: Mutex::new(state) })
     }
 
     /// Appends a batch. It is acknowledged when [`Partition::wait_high_watermark`] of its end says so.
@@ -82,7 +87,7 @@ impl Partition {
         acks: Acks,
         place: Option<(&Arc<AckWait>, usize)>,
     ) -> Result<Appended, ErrorCode> {
-        self.gate.check()?;
+        self.host.gate.check()?;
         let listener: Arc<dyn CommitListener> = Arc::<Self>::clone(self);
         let now = env::now();
         self.with(|state, effects| {
@@ -191,7 +196,7 @@ impl Partition {
 
     /// Takes over what an image says of it, and the topic's configuration.
     pub fn install(&self, image: &PartitionImage, config: Option<Arc<TopicConfig>>, min_in_sync: i32) {
-        let membership = membership(self.node, image, min_in_sync);
+        let membership = membership(&self.host, image, min_in_sync);
         self.with(|state, effects| {
             if let Some(config) = config {
                 state.log.set_config(config);
@@ -280,8 +285,8 @@ impl CommitListener for Partition {
     }
 }
 
-fn membership(node: NodeId, image: &PartitionImage, min_in_sync: i32) -> Membership<'_> {
-    let lag_time_max_ms = REPLICA_LAG_TIME_MAX_MS;
+fn membership<'a>(host: &Host, image: &'a PartitionImage, min_in_sync: i32) -> Membership<'a> {
+    let Host { node, lag_time_max_ms, .. } = *host;
     Membership { node, replicas: &image.replicas, isr: &image.isr, min_in_sync, lag_time_max_ms }
 }
 

@@ -495,3 +495,13 @@ async fn no_append_is_missed_by_a_fetch_that_waits_without_end() {
     }
     producer.await.unwrap();
 }
+
+#[test]
+fn what_is_due_comes_again_after_its_interval_and_never_without_one() {
+    let mut due = Due::new(0, 1_000);
+    let first = due.next;
+    assert!(due.is_due(first) && !due.is_due(first.plus_ms(999)));
+    assert!(due.is_due(first.plus_ms(1_000)));
+    let mut never = Due::new(0, 0);
+    assert!(!never.is_due(first.plus_ms(HOUR)));
+}

@@ -171,7 +171,9 @@ impl Connection {
         loop {
             let (shared, metrics) = (&self.shared, &self.metrics);
             self.output.gather(cx, |asked| {
-                shared.metrics.request(asked.row).total_time.record(now.since_ms(asked.received));
+                let request = shared.metrics.request(asked.row);
+                request.remote_time.record(now.since_ms(asked.served));
+                request.total_time.record(now.since_ms(asked.received));
                 metrics.responses.add(1);
             });
             if !self.output.is_unsent() {

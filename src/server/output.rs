@@ -33,6 +33,8 @@ pub struct Asked {
     pub row: usize,
     /// When it was read.
     pub received: Tick,
+    /// When its handler returned.
+    pub served: Tick,
     api_key: i16,
     correlation_id: i32,
     flexible: bool,
@@ -75,8 +77,8 @@ impl Output {
 
     /// Adds the slot of a request that was started.
     pub fn push(&mut self, call: Call, received: Tick) -> Result<(), Disconnect> {
-        let Call { row, api_key, correlation_id, flexible, reply, .. } = call;
-        let asked = Asked { row, received, api_key, correlation_id, flexible };
+        let Call { row, api_key, correlation_id, flexible, served, reply, .. } = call;
+        let asked = Asked { row, received, served, api_key, correlation_id, flexible };
         match reply {
             Reply::Now(frame) => {
                 self.ready += frame.size();

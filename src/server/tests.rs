@@ -99,6 +99,7 @@ fn serve(mut config: BrokerConfig) -> Running {
                 api_version: 0,
                 correlation_id: header.correlation_id,
                 flexible: false,
+                served: context.received,
                 reply,
             })
         }

@@ -7,6 +7,12 @@ keys! {
         "The cluster that a new data directory is made for, as CLUSTER_ID of Kafka's images; unset, one is made up.";
     "ottla.disk.reserve.bytes" Long "268435456" [AtLeast(0.0)] High ReadOnly Honoured
         "How much disk must stay free: below it produce is refused, while fetch and delete go on.";
+    "ottla.group.coordinator.max.bytes" Long "268435456" [AtLeast(1.0)] Medium ReadOnly Honoured
+        "How much memory the groups of this broker may keep together: names, members, assignments, offsets. Beyond it members and offsets that are new are refused.";
+    "ottla.group.coordinator.max.groups" Int "200000" [AtLeast(1.0)] Medium ReadOnly Honoured
+        "How many groups this broker keeps.";
+    "ottla.group.max.bytes" Long "33554432" [AtLeast(1.0)] Medium ReadOnly Honoured
+        "How much memory one group may keep.";
     "ottla.http.listener" String "127.0.0.1:9644" [Any] Medium ReadOnly Honoured
         "Where /metrics, /healthz and /readyz are served, as host:port; empty, nowhere.";
     "ottla.log.format" String "human" [OneOf(&["human", "json"])] Low ReadOnly Honoured

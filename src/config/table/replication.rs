@@ -29,9 +29,9 @@ keys! {
         "How much a follower asks at a time.";
     "replica.fetch.wait.max.ms" Int "500" [Any] High ReadOnly NotYet
         "How long a leader may hold a follower's fetch.";
-    "replica.high.watermark.checkpoint.interval.ms" Long "5000" [Any] High ReadOnly Unneeded
-        "How often Kafka writes high watermarks; Ottla writes them along with records.";
-    "replica.lag.time.max.ms" Long "30000" [Any] High ReadOnly NotYet
+    "replica.high.watermark.checkpoint.interval.ms" Long "5000" [Any] High ReadOnly Honoured
+        "How often high watermarks are noted, so that a start has less to read; not positive, only at a clean stop.";
+    "replica.lag.time.max.ms" Long "30000" [Any] High ReadOnly Honoured
         "How long a follower may stay behind before it leaves the in-sync set.";
     "replica.selector.class" String null [Any] Medium ReadOnly NotYet
         "The Java class that chooses the replica a consumer fetches from.";

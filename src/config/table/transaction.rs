@@ -13,7 +13,7 @@ keys! {
         "How long it goes on trying.";
     "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int "10000" [AtLeast(1.0)] Low ReadOnly NotYet
         "How often transactions that took too long are looked for.";
-    "transaction.max.timeout.ms" Int "900000" [AtLeast(1.0)] High ReadOnly NotYet
+    "transaction.max.timeout.ms" Int "900000" [AtLeast(1.0)] High ReadOnly Honoured
         "The longest transaction that a producer may ask.";
     "transaction.partition.verification.enable" Boolean "true" [Any] Low ClusterWide NotYet
         "Whether a transactional batch is checked against its transaction (KIP-890).";

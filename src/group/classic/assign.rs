@@ -101,7 +101,7 @@ impl ClassicGroup {
             Some(ErrorCode::ILLEGAL_GENERATION)
         } else if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol, &self.protocol) {
             Some(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
-        } else if request.assignment.values().map(Bytes::len).sum::<usize>() > rules.max_group_bytes {
+        } else if !self.has_room_for_assignments(&request.assignment, rules) {
             Some(ErrorCode::GROUP_MAX_SIZE_REACHED)
         } else {
             match self.state {
@@ -110,6 +110,13 @@ impl ClassicGroup {
                 State::CompletingRebalance | State::Stable => None,
             }
         }
+    }
+
+    /// New assignments take the place of those that members have.
+    fn has_room_for_assignments(&self, given: &BTreeMap<Arc<str>, Bytes>, rules: &Rules) -> bool {
+        let new: usize = given.values().map(Bytes::len).sum();
+        let old: usize = self.members.values().map(|member| member.assignment.len()).sum();
+        new <= old || self.bytes() - old + new <= rules.max_group_bytes
     }
 
     /// A write of this group is committed, or failed. Writes are told in the order in which they were asked for.
@@ -140,7 +147,9 @@ impl ClassicGroup {
             return self.prepare_rebalance(now, effects, None);
         }
         for member in self.members.values_mut() {
-            member.assignment = assignment.remove(&member.id).unwrap_or_default();
+            let given = assignment.remove(&member.id).unwrap_or_default();
+            self.bytes = self.bytes - member.assignment.len() + given.len();
+            member.assignment = given;
         }
         self.transition(now, State::Stable);
         let ids: Vec<_> = self.members.keys().cloned().collect();
@@ -157,7 +166,8 @@ impl ClassicGroup {
     pub(super) fn take_back_assignments(&mut self, code: ErrorCode, now: Now, effects: &mut Effects) {
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for id in ids {
-            self.members.get_mut(&id).expect("its own key").assignment = Bytes::new();
+            let taken = std::mem::take(&mut self.members.get_mut(&id).expect("its own key").assignment);
+            self.bytes -= taken.len();
             if self.answer_sync(&id, SyncReply::refused(code), effects) {
                 self.touch(now, &id, effects);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::member::{Member, Protocol};
+use super::member::{Member, Protocol, kept_bytes};
 use super::{
     ClassicGroup, Effects, JoinTimer, Now, Replacement, Rules, State, Then, Waiter, Write, millis, pending_bytes,
 };
@@ -88,8 +88,9 @@ impl JoinReply {
 
 impl JoinRequest {
     /// Bytes that the member would keep in memory.
-    fn bytes(&self) -> usize {
-        self.clone().into_member(self.new_member_id.clone()).bytes()
+    pub fn bytes(&self) -> usize {
+        let names = [&self.new_member_id, &self.client_id].into_iter().chain(&self.instance_id);
+        kept_bytes(names, &self.protocols)
     }
 
     fn into_member(self, id: Arc<str>) -> Member {
@@ -147,8 +148,9 @@ impl ClassicGroup {
             }
             State::CompletingRebalance | State::Stable => member.is_some() || self.members.len() < rules.max_members,
         };
-        let kept = self.bytes - member.map_or(0, Member::bytes);
-        fits && kept + request.bytes() <= rules.max_group_bytes
+        // The first member says what the group's protocol type is.
+        let others = if self.members.is_empty() { self.bytes + request.protocol_type.len() } else { self.bytes() };
+        fits && others - member.map_or(0, Member::bytes) + request.bytes() <= rules.max_group_bytes
     }
 
     fn supports(&self, request: &JoinRequest) -> bool {

@@ -57,15 +57,20 @@ impl Member {
         self.protocols.iter().any(|candidate| &*candidate.name == protocol)
     }
 
-    /// Bytes it keeps in memory, without its assignment: that is bounded where it is given.
+    /// Bytes it keeps in memory.
     pub fn bytes(&self) -> usize {
-        let protocols: usize = self.protocols.iter().map(|p| p.name.len() + p.metadata.len() + 64).sum();
-        let names = self.id.len() + self.client_id.len() + self.instance_id.as_deref().map_or(0, str::len);
-        protocols + names + 256
+        let names = [&self.id, &self.client_id].into_iter().chain(&self.instance_id);
+        kept_bytes(names, &self.protocols) + self.assignment.len()
     }
 
     /// A member that waits for the group is alive, unless it never was in a generation.
     pub(super) fn is_excused(&self) -> bool {
         !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
     }
+}
+
+/// Bytes that a member of these names and protocols keeps in memory before it has an assignment.
+pub(super) fn kept_bytes<'a>(names: impl Iterator<Item = &'a Arc<str>>, protocols: &[Protocol]) -> usize {
+    let protocols: usize = protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len() + 64).sum();
+    names.map(|name| name.len()).sum::<usize>() + protocols + 256
 }

@@ -48,7 +48,8 @@ pub struct Rules {
     pub max_members: usize,
     /// How long a new member may wait for its first generation: Kafka's five minutes.
     pub new_member_timeout_ms: u64,
-    /// What the members of one group may keep in memory: metadata, assignments and ids.
+    /// What one group may keep in memory (`ottla.group.max.bytes`): for a [`ClassicGroup`], its members' metadata,
+    /// assignments and ids.
     pub max_group_bytes: usize,
 }
 
@@ -70,6 +71,9 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 4] = [Self::Empty, Self::PreparingRebalance, Self::CompletingRebalance, Self::Stable];
+
     /// The name that clients see.
     pub const fn name(self) -> &'static str {
         match self {
@@ -168,7 +172,7 @@ pub struct ClassicGroup {
     new_member_added: bool,
     join_timer: Option<JoinTimer>,
     sync_deadline: Option<Tick>,
-    /// Bytes kept for members and pending ids.
+    /// Bytes kept for members, their assignments and pending ids.
     bytes: usize,
 }
 
@@ -229,9 +233,9 @@ impl ClassicGroup {
         self.state_changed_at
     }
 
-    /// Bytes that members and pending ids keep in memory.
+    /// Bytes that members, their assignments, pending ids and the protocol type keep in memory.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.protocol_type.as_deref().map_or(0, str::len)
     }
 
     /// True when nobody is in it or about to be: all that is left of it is its generation and its offsets.

@@ -588,7 +588,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn check_invariants(bench: &Bench, waiting: &BTreeSet<Waiter>) -> Result<(), TestCaseError> {
     let group = &bench.group;
     let kept: usize = group.members().map(Member::bytes).sum::<usize>()
-        + group.pending_joins.keys().map(|id| pending_bytes(id)).sum::<usize>();
+        + group.pending_joins.keys().map(|id| pending_bytes(id)).sum::<usize>()
+        + group.protocol_type().map_or(0, |kind| kind.len());
     prop_assert_eq!(group.bytes(), kept, "the books are right");
     prop_assert_eq!(group.members.is_empty(), group.leader.is_none());
     if let Some(leader) = &group.leader {

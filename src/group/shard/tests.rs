@@ -98,10 +98,10 @@ fn a_commit_is_answered_and_shown_when_it_is_written_and_not_before() {
     assert!(outcome.answers.is_empty());
     assert_eq!(fetched(&shard, "g", "t"), None);
     let append = outcome.appends.into_iter().next().expect("an append");
-    let failed = shard.appended(at(0), append.clone(), Err(ErrorCode::NOT_ENOUGH_REPLICAS));
+    let failed = shard.appended(at(0), append, Err(ErrorCode::NOT_ENOUGH_REPLICAS));
     assert_eq!(failed.answers, [(Waiter(1), Reply::Commit(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)))]);
     assert_eq!(fetched(&shard, "g", "t"), None, "a failed commit leaves nothing behind");
-    shard.appended(at(0), append, Ok(()));
+    committed(&mut shard, &group, "t", 5, at(0));
     assert_eq!(fetched(&shard, "g", "t"), Some(Offset(5)));
 }
 
@@ -113,7 +113,7 @@ fn a_commit_with_a_generation_needs_a_group() {
         let outcome = shard.ask(at(0), &"g".into(), Ask::Commit(request), Waiter(1), ROOM);
         assert_eq!(outcome.answers, [(Waiter(1), Reply::Commit(Err(code)))]);
     }
-    assert_eq!(shard.usage(), (0, 0));
+    assert_eq!(*shard.census(), Census::default());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_shard_comes_back_from_its_records() {
     let alive = Ask::Heartbeat { member_id: "m".into(), instance_id: None, generation: 1 };
     let outcome = loaded.ask(at(3), &group, alive, Waiter(2), ROOM);
     assert_eq!(outcome.answers, [(Waiter(2), Reply::Heartbeat(ErrorCode::NONE))]);
-    assert_eq!(loaded.usage(), shard.usage());
+    assert_eq!(loaded.census(), shard.census());
     // Its session started with the load: silence ends it.
     let outcome = loaded.expire(at(60_000));
     assert_eq!(outcome.appends.len(), 1);
@@ -177,7 +177,7 @@ fn offsets_of_an_empty_group_expire_from_the_moment_it_became_empty() {
     let tombstones = shard.clean_up(later, 7 * DAY);
     let written = write_all(&mut shard, later, tombstones);
     assert_eq!(written.len(), 2, "the offset, then the group");
-    assert_eq!(shard.usage(), (0, 0));
+    assert_eq!(*shard.census(), Census::default());
 }
 
 #[test]
@@ -246,9 +246,9 @@ fn groups_that_never_lived_cost_nothing_once_their_ids_are_forgotten() {
         let request = JoinRequest { needs_member_id: true, ..join_request("", &format!("m{n}")) };
         shard.ask(at(0), &format!("g{n}").into(), Ask::Join(request), Waiter(n), ROOM);
     }
-    assert_eq!(shard.usage().0, 100);
+    assert_eq!(shard.census().groups(), 100);
     shard.expire(at(10_000));
-    assert_eq!((shard.usage(), shard.next_deadline()), ((0, 0), None));
+    assert_eq!((*shard.census(), shard.next_deadline()), (Census::default(), None));
 }
 
 #[test]
@@ -275,4 +275,148 @@ fn one_deadline_stands_for_a_group_however_many_members_send_heartbeats() {
         shard.ask(at(tick), &group, alive, Waiter(2), ROOM);
     }
     assert_eq!(shard.deadlines.len(), 1);
+}
+
+/// A commit of so many partitions with notes of so many bytes.
+fn large_commit(partitions: i32, note: usize) -> CommitRequest {
+    let mut request = commit_of("t", 1, at(0));
+    let value = CommittedOffset { metadata: "n".repeat(note).into(), ..request.offsets[0].2.clone() };
+    request.offsets = (0..partitions).map(|partition| ("t".into(), partition, value.clone())).collect();
+    request
+}
+
+fn answer_to(shard: &mut Shard, group: &Arc<str>, request: CommitRequest, room: Room) -> Result<(), ErrorCode> {
+    let outcome = shard.ask(at(0), group, Ask::Commit(request), Waiter(9), room);
+    let mut answers = outcome.answers;
+    for append in outcome.appends {
+        answers.extend(shard.appended(at(0), append, Ok(())).answers);
+    }
+    match answers.pop() {
+        Some((Waiter(9), Reply::Commit(outcome))) => outcome,
+        other => panic!("OffsetCommit was answered {other:?}"),
+    }
+}
+
+#[test]
+fn the_offsets_of_a_group_are_bounded_by_their_bytes() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    let room = Room { groups: 10, bytes: 1 << 30 };
+    assert_eq!(answer_to(&mut shard, &group, large_commit(100, 4_096), room), Ok(()));
+    let refused = Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+    assert_eq!(answer_to(&mut shard, &group, large_commit(1_000, 4_096), room), refused);
+    assert_eq!(answer_to(&mut shard, &"h".into(), large_commit(1_000, 4_096), room), refused);
+    assert_eq!((shard.census().states.iter().sum::<usize>(), shard.census().offsets), (1, 100));
+    assert!(shard.census().bytes > 400 << 10 && shard.census().bytes < 1 << 20, "{:?}", shard.census());
+}
+
+#[test]
+fn a_full_node_takes_commits_that_replace_offsets_and_no_others() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    assert_eq!(answer_to(&mut shard, &group, large_commit(3, 10), ROOM), Ok(()));
+    let full = Room { groups: 10, bytes: 0 };
+    let refused = Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+    assert_eq!(answer_to(&mut shard, &group, large_commit(3, 10), full), Ok(()));
+    assert_eq!(answer_to(&mut shard, &group, large_commit(3, 11), full), refused);
+    assert_eq!(answer_to(&mut shard, &group, large_commit(4, 10), full), refused);
+    assert_eq!(answer_to(&mut shard, &"h".into(), large_commit(1, 0), full), refused);
+    let before = *shard.census();
+    assert_eq!(answer_to(&mut shard, &group, large_commit(2, 0), full), Ok(()));
+    assert_eq!(before.bytes - shard.census().bytes, 20, "what is shorter gives room back");
+}
+
+#[test]
+fn commits_on_their_way_take_their_place_and_give_it_back_when_they_are_lost() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    let ask = |shard: &mut Shard, name: &Arc<str>| {
+        shard.ask(at(0), name, Ask::Commit(large_commit(150, 4_096)), Waiter(1), ROOM)
+    };
+    let first = ask(&mut shard, &group);
+    assert_eq!((first.appends.len(), shard.census().groups()), (1, 1));
+    assert!(shard.census().bytes > 600 << 10, "{:?}", shard.census());
+    let second = ask(&mut shard, &group);
+    assert_eq!(second.answers, [(Waiter(1), Reply::Commit(Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE)))]);
+    for append in first.appends {
+        shard.appended(at(0), append, Err(ErrorCode::NOT_ENOUGH_REPLICAS));
+    }
+    assert_eq!(*shard.census(), Census::default());
+    assert_eq!(ask(&mut shard, &group).appends.len(), 1);
+}
+
+#[test]
+fn names_of_groups_count() {
+    let mut shard = Shard::new(rules());
+    let long: Arc<str> = "g".repeat(30_000).into();
+    assert_eq!(answer_to(&mut shard, &long, large_commit(1, 0), ROOM), Ok(()));
+    assert!(shard.census().bytes > 30_000);
+    let little = Room { groups: 10, bytes: 20_000 };
+    let other: Arc<str> = "h".repeat(30_000).into();
+    let refused = Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE);
+    assert_eq!(answer_to(&mut shard, &other, large_commit(1, 0), little), refused);
+    let joining = shard.ask(at(0), &other, Ask::Join(join_request("", "m")), Waiter(2), little);
+    let code = ErrorCode::GROUP_MAX_SIZE_REACHED;
+    assert!(matches!(&joining.answers[..], [(_, Reply::Join(reply))] if reply.code == code), "{joining:?}");
+}
+
+#[test]
+fn what_members_call_their_protocol_counts_for_as_long_as_it_is_kept() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    let long = JoinRequest { protocol_type: "p".repeat(30_000).into(), ..join_request("", "m") };
+    let little = Room { groups: 10, bytes: 20_000 };
+    let joining = shard.ask(at(0), &group, Ask::Join(long.clone()), Waiter(1), little);
+    let code = ErrorCode::GROUP_MAX_SIZE_REACHED;
+    assert!(matches!(&joining.answers[..], [(_, Reply::Join(reply))] if reply.code == code), "{joining:?}");
+    shard.ask(at(0), &group, Ask::Join(long), Waiter(2), ROOM);
+    shard.expire(at(0));
+    assert!(shard.census().bytes > 30_000);
+    let leave = Ask::Leave(vec![LeaveIdentity { member_id: "m".into(), instance_id: None }]);
+    shard.ask(at(1), &group, leave, Waiter(3), ROOM);
+    assert_eq!(shard.census().states[State::Empty as usize], 1);
+    assert!(shard.census().bytes > 30_000, "an empty group has its type");
+}
+
+#[test]
+fn assignments_are_bounded_by_group_and_node() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    shard.ask(at(0), &group, Ask::Join(join_request("", "m")), Waiter(10), ROOM);
+    shard.expire(at(0));
+    let sync = |bytes: usize| {
+        Ask::Sync(SyncRequest {
+            member_id: "m".into(),
+            instance_id: None,
+            generation: 1,
+            protocol_type: None,
+            protocol: None,
+            assignment: [("m".into(), bytes::Bytes::from(vec![7; bytes]))].into(),
+        })
+    };
+    let code = |outcome: &Outcome| match &outcome.answers[..] {
+        [(_, Reply::Sync(reply))] => Some(reply.code),
+        _ => None,
+    };
+    let most = ErrorCode::GROUP_MAX_SIZE_REACHED;
+    assert_eq!(
+        code(&shard.ask(at(0), &group, sync(1 << 20), Waiter(11), Room { groups: 1, bytes: 1 << 30 })),
+        Some(most)
+    );
+    assert_eq!(code(&shard.ask(at(0), &group, sync(5_000), Waiter(12), Room { groups: 1, bytes: 4_000 })), Some(most));
+    let before = shard.census().bytes;
+    let outcome = shard.ask(at(0), &group, sync(5_000), Waiter(13), ROOM);
+    write_all(&mut shard, at(0), outcome.appends);
+    assert_eq!(shard.census().bytes - before, 5_000);
+}
+
+#[test]
+fn what_became_of_groups_is_counted() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    stable(&mut shard, &group, at(0));
+    assert_eq!(shard.census().states[State::Stable as usize], 1);
+    let mut request = CommitRequest { member_id: "m".into(), generation: 1, ..commit_of("left", 5, at(0)) };
+    request.offsets.push(("t".into(), 1, request.offsets[0].2.clone()));
+    let outcome = shard.ask(at(0), &group, Ask::Commit(request), Waiter(1), ROOM);
+    write_all(&mut shard, at(0), outcome.appends);
+    let late = at(u64::try_from(8 * DAY).expect("positive"));
+    let tombstones = shard.clean_up(late, 7 * DAY);
+    write_all(&mut shard, late, tombstones);
+    assert_eq!(*shard.tally(), Tally { rebalances: 1, commits: 2, expirations: 1 });
+    assert_eq!(shard.census().offsets, 1);
 }
