@@ -8,6 +8,7 @@ mod coordinator;
 mod describe;
 mod fetch;
 mod fetch_sessions;
+mod flood;
 mod idempotence;
 mod list_offsets;
 mod malformed;
