@@ -74,13 +74,13 @@ fn is_target_set(needs: &str) -> bool {
     set
 }
 
-/// A broker of the test's own that may have so many files and sockets open; `None`, said in a line, when the tests run
-/// against `TARGET`.
-pub fn own_with_descriptors(most: u32) -> Option<Broker> {
-    if is_target_set("so few descriptors") {
+/// A broker of the test's own under a limit of the shell's (`ulimit`); `None`, said in a line, when the tests run against
+/// `TARGET`.
+pub fn own_under(limit: &str) -> Option<Broker> {
+    if is_target_set(&format!("ulimit {limit}")) {
         return None;
     }
-    Some(Broker::launch(&[], &format!("ulimit -n {most}; exec \"$@\"")))
+    Some(Broker::launch(&[], &format!("ulimit {limit}; exec \"$@\"")))
 }
 
 impl Broker {
