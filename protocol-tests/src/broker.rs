@@ -7,13 +7,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::client::Client;
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of a broker's log that are kept.
+const KEPT_LINES: usize = 10_000;
 
 // $0 is the directory; the rest is the broker's command line.
 const GUARD: &str = r#""$@" & echo "pid $!"; cat >/dev/null; kill -9 $!; wait; rm -rf "$0""#;
@@ -37,6 +39,7 @@ pub struct Broker {
 
 struct Guarded {
     pid: u32,
+    log: Arc<Mutex<Vec<String>>>,
     // Its stdin is the pipe that keeps the broker alive.
     _guard: Child,
 }
@@ -57,20 +60,41 @@ pub async fn connect() -> Client {
 
 /// A broker of the test's own with these settings; `None`, said in a line, when the tests run against `TARGET`.
 pub fn own(settings: &[(&str, &str)]) -> Option<Broker> {
-    if std::env::var_os("TARGET").is_some() {
-        eprintln!("skipped: needs a broker of its own with {settings:?}, and TARGET is set");
+    if is_target_set(&format!("{settings:?}")) {
         return None;
     }
     Some(Broker::start(settings))
 }
 
+fn is_target_set(needs: &str) -> bool {
+    let set = std::env::var_os("TARGET").is_some();
+    if set {
+        eprintln!("skipped: needs a broker of its own with {needs}, and TARGET is set");
+    }
+    set
+}
+
+/// A broker of the test's own under a limit of the shell's (`ulimit`); `None`, said in a line, when the tests run against
+/// `TARGET`.
+pub fn own_under(limit: &str) -> Option<Broker> {
+    if is_target_set(&format!("ulimit {limit}")) {
+        return None;
+    }
+    Some(Broker::launch(&[], &format!("ulimit {limit}; exec \"$@\"")))
+}
+
 impl Broker {
     /// Starts the `ottla` binary on a free port of the loopback, its data in a directory of its own.
     pub fn start(settings: &[(&str, &str)]) -> Self {
+        Self::launch(settings, "exec \"$@\"")
+    }
+
+    // `prelude` is the shell's last word before it becomes the broker.
+    fn launch(settings: &[(&str, &str)], prelude: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("ottla-conformance-").tempdir().expect("a directory").keep();
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new("sh");
-        command.arg("-c").arg(GUARD).arg(&directory).arg(binary());
+        command.arg("-c").arg(GUARD).arg(&directory).args(["sh", "-c", prelude, "sh"]).arg(binary());
         let own = [
             ("listeners", format!("PLAINTEXT://{address}")),
             ("log.dirs", directory.join("data").display().to_string()),
@@ -87,8 +111,9 @@ impl Broker {
             .expect("start the broker");
         let lines = lines_of(&mut guard);
         let pid = await_start(&lines);
-        drain(lines);
-        Self { address, process: Some(Guarded { pid, _guard: guard }) }
+        let log = Arc::default();
+        drain(lines, Arc::clone(&log));
+        Self { address, process: Some(Guarded { pid, log, _guard: guard }) }
     }
 
     /// A new connection.
@@ -113,10 +138,53 @@ impl Broker {
 
     /// Resident memory in KiB; `None` for a broker that these tests did not start.
     pub fn resident_kib(&self) -> Option<u64> {
-        let pid = self.process.as_ref()?.pid;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the broker lives");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most resident memory so far in KiB; `None` for a broker that these tests did not start.
+    pub fn peak_kib(&self) -> Option<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, field: &str) -> Option<u64> {
+        let status = self.proc("status")?;
+        let line = status.lines().find(|line| line.starts_with(field)).expect("the field is told");
         line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    fn proc(&self, file: &str) -> Option<String> {
+        let pid = self.process.as_ref()?.pid;
+        Some(std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the broker lives"))
+    }
+
+    /// The processor time that it has used, in clock ticks of 10 ms; `None` for a broker that these tests did not start.
+    pub fn cpu_ticks(&self) -> Option<u64> {
+        let stat = self.proc("stat")?;
+        // The fields behind the name, which may hold blanks: user and system time are the 14th and 15th of all.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut times = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+        Some(times.next()? + times.next()?)
+    }
+
+    /// Open files and sockets; `None` for a broker that these tests did not start.
+    pub fn descriptors(&self) -> Option<usize> {
+        let pid = self.process.as_ref()?.pid;
+        Some(std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the broker lives").count())
+    }
+
+    /// Lets the running broker have so many files and sockets open from now on. Only for one that these tests started.
+    pub fn limit_descriptors(&self, most: usize) {
+        let pid = self.process.as_ref().expect("a broker of the test's own").pid;
+        let limit = format!("--nofile={most}:");
+        let done =
+            Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status().expect("prlimit is there");
+        assert!(done.success(), "prlimit {limit}");
+    }
+
+    /// How many lines of its log hold these words. Only for a broker that these tests started.
+    pub fn said(&self, words: &str) -> usize {
+        let process = self.process.as_ref().expect("a broker of the test's own");
+        process.log.lock().expect("the log").iter().filter(|line| line.contains(words)).count()
     }
 }
 
@@ -174,8 +242,8 @@ fn await_start(lines: &Receiver<String>) -> u32 {
     panic!("the broker did not start:\n{}", seen.join("\n"));
 }
 
-// The broker's log goes to the file OTTLA_TEST_LOG when that is set.
-fn drain(lines: Receiver<String>) {
+// The broker's log is kept, its last lines, and goes to the file OTTLA_TEST_LOG when that is set.
+fn drain(lines: Receiver<String>, kept: Arc<Mutex<Vec<String>>>) {
     let log = std::env::var_os("OTTLA_TEST_LOG")
         .map(|path| std::fs::OpenOptions::new().create(true).append(true).open(path).expect("OTTLA_TEST_LOG"));
     std::thread::spawn(move || {
@@ -184,6 +252,11 @@ fn drain(lines: Receiver<String>) {
                 use std::io::Write;
                 writeln!(log, "{line}").expect("write OTTLA_TEST_LOG");
             }
+            let mut kept = kept.lock().expect("the log");
+            if kept.len() >= KEPT_LINES {
+                kept.drain(..KEPT_LINES / 2);
+            }
+            kept.push(line);
         }
     });
 }

@@ -109,6 +109,11 @@ impl Client {
         }
     }
 
+    /// Ends the connection with a reset instead of a farewell.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("SO_LINGER");
+    }
+
     /// The connection itself.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream

@@ -9,10 +9,11 @@ use kafka_protocol::messages::{
     LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
+use crate::broker::{self, Broker};
 use crate::client::Client;
 use crate::steps::until;
 use crate::writer::Writer;
-use crate::{broker, code, text};
+use crate::{code, text};
 
 /// The protocol type of consumers.
 pub const CONSUMER: &str = "consumer";
@@ -163,9 +164,14 @@ impl Member {
     }
 }
 
-/// A connection to the shared broker, once it coordinates groups: the first to ask makes the offsets topic.
+/// A connection to the shared broker, once it coordinates groups.
 pub async fn connect() -> Client {
-    let mut client = broker::connect().await;
+    connect_to(broker::shared()).await
+}
+
+/// A connection to a broker, once it coordinates groups: the first to ask makes the offsets topic.
+pub async fn connect_to(broker: &Broker) -> Client {
+    let mut client = broker.connect().await;
     let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("any")]);
     until("a coordinator", async || {
         let response = client.call(4, &request).await;

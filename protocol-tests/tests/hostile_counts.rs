@@ -1,7 +1,6 @@
 //! What a few bytes from a stranger may cost: memory in proportion to what was sent, never to what was claimed.
 //!
-//! Runs under the broker's own allocator, since the old array form of kafka-protocol's messages relies on it: a false
-//! count is reserved, not touched.
+//! Runs under the broker's own allocator: what matters is what it asks of the kernel.
 
 use bytes::Bytes;
 use kafka_protocol::messages::{

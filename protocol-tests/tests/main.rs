@@ -6,8 +6,11 @@
 mod api_versions;
 mod coordinator;
 mod describe;
+mod exhaustion;
 mod fetch;
 mod fetch_sessions;
+mod flood;
+mod forbidden;
 mod idempotence;
 mod list_offsets;
 mod malformed;

@@ -378,14 +378,16 @@ async fn declared_counts_cost_no_memory() {
 }
 
 #[tokio::test]
-async fn five_million_real_tags_stay_bounded() {
-    let Some((own, before)) = measured().await else { return };
-    let mut body = Writer::new().i16(18).i16(3).i32(1).string(CLIENT_ID).varint(5_000_000);
-    for tag in 0..5_000_000u64 {
-        body = body.varint(tag).varint(0);
+async fn declared_counts_are_harmless_where_memory_is_not_overcommitted() {
+    // 4 GiB of address space: none of the counts could be reserved.
+    let Some(own) = broker::own_under("-v 4194304") else { return };
+    for (what, frame) in huge_counts() {
+        let mut client = own.connect().await;
+        client.send_bytes(&frame).await.ok();
+        assert!(client.is_closed().await, "{what}");
+        let mut client = own.connect().await;
+        assert_eq!(client.call(0, &ApiVersionsRequest::default()).await.error_code, code::NONE, "{what}");
     }
-    is_survived(&own, &framed(&body.bytes)).await;
-    stays_within(&own, before, 160, "5 M tags").await;
 }
 
 #[tokio::test]
@@ -398,12 +400,12 @@ async fn five_million_empty_topic_names_stay_bounded() {
 }
 
 #[tokio::test]
-async fn a_million_repeated_fetch_partitions_stay_bounded() {
+async fn hundreds_of_thousands_of_repeated_fetch_partitions_stay_bounded() {
     let Some((own, before)) = measured().await else { return };
-    let mut body = Writer::new().i32(-1).i32(0).i32(0).i32(1_000).i8(0).i32(1).string("absent").i32(1_000_000);
-    body.bytes.resize(body.bytes.len() + 16_000_000, 0);
+    let mut body = Writer::new().i32(-1).i32(0).i32(0).i32(1_000).i8(0).i32(1).string("absent").i32(250_000);
+    body.bytes.resize(body.bytes.len() + 4_000_000, 0);
     is_survived(&own, &request(1, 4, false, &body)).await;
-    stays_within(&own, before, 400, "1 M partitions").await;
+    stays_within(&own, before, 100, "250 k partitions").await;
 }
 
 #[tokio::test]

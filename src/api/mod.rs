@@ -175,6 +175,11 @@ const fn api_name(request: &'static str) -> &'static str {
 /// The key of ApiVersions, the one API that answers a version it does not know.
 pub const API_VERSIONS: i16 = 18;
 
+/// A request of this many bytes that must wait for its answer lets no later one of its connection start before: what it
+/// was decoded to is many times its bytes. Produce is left out, whose bytes are records and stay what they are.
+const LARGE: usize = 256 << 10;
+const PRODUCE: i16 = 0;
+
 /// A request that was started.
 pub struct Call {
     /// The row's place in [`TABLE`].
@@ -206,6 +211,7 @@ pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes
     }
     let flexible = row.is_flexible(api_version);
     let named = |Disconnect(why): Disconnect| Disconnect(format!("{} version {api_version}: {why}", row.name).into());
+    let is_large = frame.len() >= LARGE && api_key != PRODUCE;
     let (header, body) = RequestHeader::split(frame, flexible).map_err(named)?;
     context.row = index;
     context.api_key = api_key;
@@ -214,6 +220,7 @@ pub fn dispatch(broker: &Arc<Broker>, context: &mut RequestContext, frame: Bytes
     context.client_id = header.client_id;
     let reply = match (row.serve)(broker, context, body) {
         Reply::Close(reason) => Reply::Close(named(reason)),
+        Reply::Later(answer) if is_large => Reply::Barrier(answer),
         reply => reply,
     };
     let served = clock(broker, context);

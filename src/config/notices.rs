@@ -100,7 +100,7 @@ pub(super) fn collect(settings: &Settings, values: &Values, config: &BrokerConfi
     }
     notices.extend(unsafe_listeners(config));
     if machine.strict_memory {
-        let why = "a hostile array count can make an allocation fail, which stops the process";
+        let why = "the allocator reserves more than it uses, and an allocation that is refused stops the process";
         notices.push(Notice::Warning(format!(
             "memory is not overcommitted here (vm.overcommit_memory, ulimit -v): {why}"
         )));

@@ -420,6 +420,13 @@ fn a_listener_on_every_interface_is_advertised_by_the_machines_name_and_warned_o
 }
 
 #[test]
+fn a_machine_that_does_not_overcommit_memory_is_warned_of() {
+    let machine = Machine { strict_memory: true, ..Machine::default() };
+    let notices = resolve(&settings(&[]), &machine).expect("valid").notices;
+    assert!(matches!(&notices[..], [Notice::Warning(line)] if line.contains("not overcommitted")), "{notices:?}");
+}
+
+#[test]
 fn names_that_mean_nothing_are_warned_of() {
     let check = |name: &'static str, text: &'static str, line: &str| {
         assert_eq!(loaded(&[(name, text)]).notices, [Notice::Warning(line.to_owned())]);

@@ -6,6 +6,7 @@
 //! session back. It must never hold the session cache's lock and a partition's lock at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,9 +22,26 @@ use crate::error::{ErrorCode, StoreError};
 use crate::log::ColdRead;
 use crate::types::Tick;
 
+/// Partitions that all fetches which wait may hold together, each some hundreds of bytes. A fetch beyond it does not wait.
+const MAX_WAITING: usize = 1_000_000;
+
 /// All fetch sessions of this broker.
 pub struct FetchSessions {
     cache: Mutex<SessionCache<Box<LiveSession>>>,
+    /// Partitions that waiting fetches hold.
+    waiting: AtomicUsize,
+}
+
+/// The partitions of a fetch that waits, counted until this is dropped.
+struct Held {
+    sessions: Arc<FetchSessions>,
+    partitions: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.sessions.waiting.fetch_sub(self.partitions, Relaxed);
+    }
 }
 
 /// A session and its registrations.
@@ -102,13 +120,22 @@ pub struct Fetching {
     kind: Kind,
     live: Option<Box<LiveSession>>,
     cold: Vec<Cold>,
+    /// From when it first had to wait.
+    held: Option<Held>,
 }
 
 impl FetchSessions {
     /// Room for `slots` sessions (`max.incremental.fetch.session.cache.slots`).
     pub fn new(slots: i32) -> Arc<Self> {
         let slots = usize::try_from(slots).unwrap_or(0);
-        Arc::new(Self { cache: Mutex::new(SessionCache::new(slots)) })
+        Arc::new(Self { cache: Mutex::new(SessionCache::new(slots)), waiting: AtomicUsize::new(0) })
+    }
+
+    /// Room for a fetch over so many partitions to wait.
+    fn hold(self: &Arc<Self>, partitions: usize) -> Option<Held> {
+        let held = Held { sessions: Arc::clone(self), partitions };
+        let waiting = self.waiting.fetch_add(partitions, Relaxed) + partitions;
+        (waiting <= MAX_WAITING).then_some(held)
     }
 
     /// Closes a session, if there is one of that id.
@@ -152,7 +179,7 @@ impl FetchSessions {
         live: Box<LiveSession>,
     ) -> Fetching {
         let (sessions, replicas) = (Arc::clone(self), Arc::clone(replicas));
-        Fetching { sessions, replicas, limits, kind, live: Some(live), cold: Vec::new() }
+        Fetching { sessions, replicas, limits, kind, live: Some(live), cold: Vec::new(), held: None }
     }
 
     fn check_in(&self, id: i32, live: Box<LiveSession>) {
@@ -211,7 +238,15 @@ impl Fetching {
                 }
             }
         }
-        self.cold.is_empty() && self.is_satisfied()
+        self.cold.is_empty() && (self.is_satisfied() || !self.may_wait())
+    }
+
+    fn may_wait(&mut self) -> bool {
+        if self.held.is_none() {
+            let partitions = self.live().session.len();
+            self.held = self.sessions.hold(partitions);
+        }
+        self.held.is_some()
     }
 
     fn is_satisfied(&self) -> bool {
@@ -230,7 +265,7 @@ impl Fetching {
                 let answer = self.read_cold(cold.answer, cold.read).await;
                 self.live().session.answer(cold.slot, answer);
             }
-            if self.is_satisfied() {
+            if self.is_satisfied() || !self.may_wait() {
                 return;
             }
             // A read from files may have left room for somebody whom the limits had put off.

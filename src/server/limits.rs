@@ -13,6 +13,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::types::Tick;
 
+/// Descriptors that connections leave to the store's files and everything else, or half of few.
+const RESERVED_DESCRIPTORS: u64 = 1_200;
+
+/// Pure. How many connections a process has room for that may have so many descriptors; `None` is no limit. Beyond it the
+/// next connection waits, as with `max.connections`: otherwise whoever opens many could leave the store without a
+/// descriptor for its next file, and take the log directory offline.
+pub fn room(descriptors: Option<u64>) -> i32 {
+    let room = descriptors.map_or(u64::MAX, |most| most - RESERVED_DESCRIPTORS.min(most / 2));
+    i32::try_from(room).unwrap_or(i32::MAX)
+}
+
 /// The limits, shared by all listeners.
 pub struct Limits {
     open: Arc<Semaphore>,
@@ -121,6 +132,15 @@ mod tests {
         assert_eq!(pace.delay(Tick(2_000)), 0);
         let mut unlimited = Pace::new(i32::MAX);
         assert!((0..100_000).all(|_| unlimited.delay(Tick(0)) == 0));
+    }
+
+    #[test]
+    fn connections_leave_descriptors_to_the_store() {
+        assert_eq!(room(None), i32::MAX);
+        assert_eq!(room(Some(u64::MAX)), i32::MAX);
+        assert_eq!(room(Some(1_048_576)), 1_047_376);
+        assert_eq!(room(Some(1_024)), 512);
+        assert_eq!(room(Some(0)), 0);
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ mod registry;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -121,7 +122,7 @@ impl Server {
             registry: Registry::default(),
             closes: Closes::default(),
             limits: Limits::new(
-                config.max_connections,
+                config.max_connections.min(room_for_connections()),
                 config.max_connections_per_ip,
                 &config.max_connections_per_ip_overrides,
                 config.max_connection_creation_rate,
@@ -161,6 +162,16 @@ fn budget_bytes(configured: i64) -> usize {
     usize::try_from(configured).ok().filter(|bytes| *bytes > 0).unwrap_or(usize::MAX)
 }
 
+/// As many connections as the limit of open files leaves room for.
+fn room_for_connections() -> i32 {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let room = limits::room(descriptors);
+    if let Some(descriptors) = descriptors {
+        tracing::info!("room for {room} connections at once (limit of open files: {descriptors})");
+    }
+    room
+}
+
 /// The addresses of an override of `max.connections.per.ip`.
 fn resolve(host: &str) -> Vec<IpAddr> {
     match (host, 0).to_socket_addrs() {
@@ -175,15 +186,25 @@ fn resolve(host: &str) -> Vec<IpAddr> {
 /// Accepts until the server stops.
 async fn accept(shared: Arc<Shared>, listener: Arc<str>, socket: TcpListener, mut stopping: watch::Receiver<bool>) {
     let serve = async {
+        let mut failing = false;
         loop {
             let (stream, address) = match socket.accept().await {
                 Ok(accepted) => accepted,
+                Err(error) if ended_before_it_began(&error) => {
+                    tracing::debug!(%listener, "a connection ended before it was accepted: {error}");
+                    continue;
+                }
                 Err(error) => {
-                    tracing::warn!(%listener, "cannot accept a connection: {error}; trying again");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%listener, "connections cannot be accepted: {error}; trying again and again");
+                    }
                     tokio::time::sleep(ACCEPT_REST).await;
                     continue;
                 }
             };
+            if std::mem::take(&mut failing) {
+                tracing::info!(%listener, "connections are accepted again");
+            }
             let delay = shared.limits.delay(env::tick());
             if delay > 0 {
                 tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -209,6 +230,16 @@ async fn accept(shared: Arc<Shared>, listener: Arc<str>, socket: TcpListener, mu
         () = serve => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
+}
+
+/// Errors that accept hands on from the connection: the next one may be well.
+fn ended_before_it_began(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable, TimedOut,
+    };
+    let kinds =
+        [ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable, TimedOut];
+    kinds.contains(&error.kind())
 }
 
 /// Starts the task of a connection.

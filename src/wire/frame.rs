@@ -4,6 +4,7 @@
 //! nothing is reserved for its claimed length: a peer that announces 90 MiB costs what it sends.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 use smallvec::SmallVec;
 
@@ -16,6 +17,14 @@ pub const LENGTH_BYTES: usize = 4;
 const MIN_HEADER_BYTES: usize = 10;
 /// The one key whose response header never has tagged fields, so that any client can read it (KIP-511).
 const API_VERSIONS: i16 = 18;
+/// What the request of a group with ten thousand members, or for a hundred thousand topics, does not reach.
+const LONGEST_LIST: usize = 16 << 20;
+/// As much as all members of a group may keep.
+const LONGEST_GROUP: usize = 32 << 20;
+/// A quarter of a million partitions. Each costs the broker ten times its bytes.
+const LONGEST_FETCH: usize = 8 << 20;
+/// Requests that list nothing: a few strings of at most 32 KiB each.
+const LONGEST_SHORT: usize = 512 << 10;
 
 /// What a peer's first four bytes announce. `limit` is `socket.request.max.bytes`, or less before authentication.
 pub fn frame_length(prefix: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, Disconnect> {
@@ -34,12 +43,46 @@ pub fn frame_length(prefix: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, D
     }
 }
 
+/// How long a frame of an API may be where `socket.request.max.bytes` allows more. That limit is for records; a request
+/// that only lists names costs many times its bytes once it is decoded, and real ones stay far below these bounds.
+fn longest(api_key: i16) -> usize {
+    use ApiKey as Api;
+    match ApiKey::try_from(api_key) {
+        Ok(Api::Produce) => usize::MAX,
+        Ok(Api::Fetch) => LONGEST_FETCH,
+        Ok(Api::JoinGroup | Api::SyncGroup) => LONGEST_GROUP,
+        Ok(Api::ApiVersions | Api::DescribeCluster | Api::Heartbeat | Api::InitProducerId | Api::ListGroups) => {
+            LONGEST_SHORT
+        }
+        Ok(_) => LONGEST_LIST,
+        Err(()) => LONGEST_SHORT,
+    }
+}
+
+/// Refuses a frame that is too long for its API, as soon as its first bytes say which.
+fn check_length(received: &[u8], length: usize) -> Result<(), Disconnect> {
+    if length <= LONGEST_SHORT {
+        return Ok(());
+    }
+    let Some(key) = received.get(LENGTH_BYTES..).and_then(|frame| frame.first_chunk()) else {
+        return Ok(());
+    };
+    let key = i16::from_be_bytes(*key);
+    let longest = longest(key);
+    if length > longest {
+        let why = format!("the peer announced a request of {length} bytes, {longest} are allowed for API key {key}");
+        return Err(Disconnect(why.into()));
+    }
+    Ok(())
+}
+
 /// Takes one complete frame, without its length, off the bytes received; `None` when it is not complete yet.
 pub fn split_frame(received: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Disconnect> {
     let Some(prefix) = received.first_chunk::<LENGTH_BYTES>() else {
         return Ok(None);
     };
     let length = frame_length(*prefix, limit)?;
+    check_length(received, length)?;
     if received.len() < LENGTH_BYTES + length {
         return Ok(None);
     }
@@ -175,6 +218,28 @@ mod tests {
         received.put_slice(&[3, 0, 0]);
         assert_eq!(split_frame(&mut received, LIMIT), Ok(Some(Bytes::from_static(&[1, 2, 3]))));
         assert_eq!(&received[..], [0, 0]);
+    }
+
+    #[test]
+    fn a_frame_too_long_for_its_api_is_refused_when_its_key_is_known() {
+        let announced = |bytes: usize, key: i16| {
+            let length = u32::try_from(bytes).unwrap().to_be_bytes();
+            split_frame(&mut BytesMut::from(&[&length[..], &key.to_be_bytes()].concat()[..]), LIMIT)
+        };
+        let (produce, fetch, metadata, join_group, unknown) = (0, 1, 3, 11, 999);
+        assert_eq!(announced(LIMIT, produce), Ok(None));
+        for (key, longest) in [
+            (fetch, LONGEST_FETCH),
+            (metadata, LONGEST_LIST),
+            (join_group, LONGEST_GROUP),
+            (API_VERSIONS, LONGEST_SHORT),
+            (unknown, LONGEST_SHORT),
+        ] {
+            assert_eq!(announced(longest, key), Ok(None), "{key}");
+            assert!(announced(longest + 1, key).is_err(), "{key}");
+        }
+        let unnamed = BytesMut::from(&[6, 0, 0, 0, 0][..]);
+        assert_eq!(split_frame(&mut unnamed.clone(), LIMIT), Ok(None), "nobody knows yet what it is");
     }
 
     #[test]

@@ -2,33 +2,39 @@
 //!
 //! kafka-protocol 0.18 reserves an array by its declared count. In flexible versions every unsigned varint is a length,
 //! a count or a tag, and none of them can exceed the bytes that follow: [`decode`] refuses one that does before
-//! the decoder has seen it. The counts of older versions are plain integers and cannot be told from values; for them the
-//! allocator's lazy reservation (mimalloc) makes the false count cost nothing, and the decode fails on the missing bytes.
-//! The number of strings, byte fields and unknown tags is limited too: each costs many times its bytes.
+//! the decoder has seen it. The counts of older versions are plain integers and cannot be told from values; their requests
+//! are walked by their shape first. The number of pieces that are read is limited too, numbers, strings and tags alike:
+//! what a decoder makes of two bytes can take a hundred.
 
 use bytes::{Buf, Bytes, TryGetError};
-use kafka_protocol::protocol::Decodable;
+use kafka_protocol::protocol::Request;
 use kafka_protocol::protocol::buf::ByteBuf;
 
+use super::shape;
 use crate::error::Disconnect;
 
-/// Strings, byte fields and unknown tags in one request.
-const MAX_SLICES: usize = 2_000_000;
+/// The request header of flexible versions.
+const FLEXIBLE_HEADER: i16 = 2;
+/// Numbers, strings, byte fields and lengths in one request: ten for each of a hundred thousand partitions.
+const MAX_PIECES: usize = 1_000_000;
 /// A varint up to this is let through: as a count it is harmless, and a tag may be larger than what follows it.
 const HARMLESS: usize = 65_536;
 /// Five bytes of seven bits.
 const MAX_VARINT_BITS: u32 = 35;
 
 /// Reads a request's body. What follows it is ignored, as Kafka does.
-pub fn decode<T: Decodable>(body: Bytes, version: i16) -> Result<T, Disconnect> {
-    let mut guarded = Guarded { bytes: body, slices: 0, varint: 0, shift: 0 };
+pub fn decode<T: Request>(body: Bytes, version: i16) -> Result<T, Disconnect> {
+    if T::header_version(version) < FLEXIBLE_HEADER {
+        shape::check(T::KEY, version, &body)?;
+    }
+    let mut guarded = Guarded { bytes: body, pieces: 0, varint: 0, shift: 0 };
     T::decode(&mut guarded, version).map_err(|error| Disconnect(format!("a request cannot be read: {error}").into()))
 }
 
-/// Bytes that refuse a varint larger than what is left of them.
+/// Bytes that refuse a varint larger than what is left of them, and end after so many pieces.
 struct Guarded {
     bytes: Bytes,
-    slices: usize,
+    pieces: usize,
     /// The varint being read. kafka-protocol reads nothing else but booleans as single unsigned bytes; a "boolean" with
     /// the high bit set makes the next varint look larger, never smaller.
     varint: u64,
@@ -37,7 +43,8 @@ struct Guarded {
 
 impl Buf for Guarded {
     fn remaining(&self) -> usize {
-        self.bytes.remaining()
+        // Every read of a number asks this first.
+        if self.pieces > MAX_PIECES { 0 } else { self.bytes.remaining() }
     }
 
     fn chunk(&self) -> &[u8] {
@@ -45,11 +52,15 @@ impl Buf for Guarded {
     }
 
     fn advance(&mut self, count: usize) {
+        self.pieces += 1;
         self.bytes.advance(count);
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
-        let byte = self.bytes.try_get_u8()?;
+        if self.remaining() == 0 {
+            return Err(TryGetError { requested: 1, available: 0 });
+        }
+        let byte = self.get_u8();
         self.varint |= u64::from(byte & 0x7f) << self.shift;
         self.shift += 7;
         if byte & 0x80 != 0 && self.shift >= MAX_VARINT_BITS {
@@ -78,8 +89,8 @@ impl ByteBuf for Guarded {
     }
 
     fn try_get_bytes(&mut self, size: usize) -> Result<Bytes, kafka_protocol::protocol::buf::NotEnoughBytesError> {
-        self.slices += 1;
-        if self.slices > MAX_SLICES || self.bytes.remaining() < size {
+        self.pieces += 1;
+        if self.remaining() < size {
             return Err(kafka_protocol::protocol::buf::NotEnoughBytesError);
         }
         Ok(self.get_bytes(size))

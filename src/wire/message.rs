@@ -9,7 +9,7 @@ use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, Of
 use kafka_protocol::messages::{
     ApiVersionsRequest, ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetFetchRequest,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 
 use super::guard;
 use super::reader::Reader;
@@ -27,7 +27,7 @@ pub trait ToWire {
     fn to_wire(&self, version: i16) -> Bytes;
 }
 
-impl<T: Decodable> FromWire for T {
+impl<T: Request> FromWire for T {
     fn from_wire(body: Bytes, version: i16) -> Result<Self, Disconnect> {
         guard::decode(body, version)
     }

@@ -12,4 +12,5 @@ pub mod message;
 pub mod produce;
 mod reader;
 pub mod records;
+mod shape;
 mod writer;

@@ -9,8 +9,9 @@ use kafka_protocol::protocol::StrBytes;
 use crate::error::Disconnect;
 use crate::types::TopicId;
 
-/// Elements of all arrays of one request. A cluster does not get near it; a hostile frame would.
-pub(super) const MAX_ENTRIES: usize = 1_000_000;
+/// Elements of all arrays and tagged fields of one request. No client gets near it; a hostile frame
+/// would, and each element costs the broker hundreds of bytes.
+pub(super) const MAX_ENTRIES: usize = 250_000;
 
 const TRUNCATED: Disconnect = Disconnect::because("a request ends before its last field");
 const BAD_LENGTH: Disconnect = Disconnect::because("a request has a length beyond its end");
@@ -105,14 +106,20 @@ impl Reader {
         let Some(count) = count else {
             return Ok(None);
         };
+        self.enter(count, least)?;
+        Ok(Some(count))
+    }
+
+    /// Holds a count against the bytes that are left and against what one request may have.
+    fn enter(&mut self, count: usize, least: usize) -> Result<(), Disconnect> {
         if count > self.bytes.len() / least {
             return Err(BAD_LENGTH);
         }
         self.entries = self.entries.saturating_add(count);
-        if self.entries > MAX_ENTRIES {
-            return Err(Disconnect::because("a request has more than a million elements"));
+        match self.entries > MAX_ENTRIES {
+            true => Err(Disconnect::because("a request has more than a quarter of a million elements")),
+            false => Ok(()),
         }
-        Ok(Some(count))
     }
 
     /// An array, shown element by element.
@@ -161,9 +168,7 @@ impl Reader {
             return Ok(());
         }
         let count = self.unsigned_varint()?;
-        if count > self.bytes.len() / 2 {
-            return Err(BAD_LENGTH);
-        }
+        self.enter(count, 2)?;
         for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()?;
@@ -224,9 +229,25 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_more_than_a_million_elements_is_refused() {
-        let mut bytes = (1_000_001_i32).to_be_bytes().to_vec();
-        bytes.resize(2_000_000, 0);
-        assert!(Reader::new(bytes.into(), false).each(1, |reader| reader.i8().map(|_| ())).is_err());
+    fn a_request_of_too_many_elements_is_refused() {
+        let elements = |count: i32| {
+            let mut bytes = count.to_be_bytes().to_vec();
+            bytes.resize(300_000, 0);
+            Reader::new(bytes.into(), false).each(1, |reader| reader.i8().map(|_| ()))
+        };
+        assert_eq!(elements(250_000), Ok(()));
+        assert!(elements(250_001).is_err());
+    }
+
+    #[test]
+    fn a_request_of_too_many_tagged_fields_is_refused() {
+        let tags = |count: [u8; 3]| {
+            let mut bytes = count.to_vec();
+            bytes.resize(600_000, 0);
+            Reader::new(bytes.into(), true).skip_tags()
+        };
+        // 250,000 and 250,001 as varints.
+        assert_eq!(tags([0x90, 0xa1, 0x0f]), Ok(()));
+        assert!(tags([0x91, 0xa1, 0x0f]).is_err());
     }
 }

@@ -12,6 +12,9 @@ use crate::types::Tick;
 
 /// A session unused for this long may be evicted for any other (FetchSessionCache, MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS).
 const EVICTION_MS: u64 = 120_000;
+/// Partitions of all sessions together. Kafka bounds only the number of sessions, and one session can name hundreds of
+/// thousands of partitions, whether they exist or not. A fetch that would go beyond is answered without a session.
+const MAX_PARTITIONS: usize = 500_000;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Entry<S> {
@@ -38,11 +41,13 @@ pub struct NewSession {
     pub partitions: usize,
 }
 
-/// All fetch sessions of a broker, at most `max.incremental.fetch.session.cache.slots`.
+/// All fetch sessions of a broker, at most `max.incremental.fetch.session.cache.slots`, and at most [`MAX_PARTITIONS`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionCache<S> {
     entries: HashMap<i32, Entry<S>>,
     slots: usize,
+    /// Partitions of all entries.
+    partitions: usize,
     evictions: u64,
 }
 
@@ -60,7 +65,7 @@ pub const fn next_epoch(epoch: i32) -> i32 {
 impl<S> SessionCache<S> {
     /// An empty cache with room for `slots` sessions.
     pub fn new(slots: usize) -> Self {
-        Self { entries: HashMap::new(), slots, evictions: 0 }
+        Self { entries: HashMap::new(), slots, partitions: 0, evictions: 0 }
     }
 
     /// How many sessions there are.
@@ -75,7 +80,7 @@ impl<S> SessionCache<S> {
 
     /// How many partitions all sessions hold together.
     pub fn partitions(&self) -> usize {
-        self.entries.values().map(|entry| entry.partitions).sum()
+        self.partitions
     }
 
     /// How many sessions have been evicted so far.
@@ -99,29 +104,40 @@ impl<S> SessionCache<S> {
         Ok(session)
     }
 
-    /// Puts a session back. Gives it back to be dropped when it was closed or evicted meanwhile.
+    /// Puts a session back. Gives it back to be dropped when it was closed or evicted meanwhile, or has grown beyond
+    /// what there is room for: its fetcher is told next time that it is gone, and begins anew.
     pub fn check_in(&mut self, id: i32, partitions: usize, session: S) -> Option<S> {
-        match self.entries.get_mut(&id) {
-            Some(entry) if entry.session.is_none() => {
-                entry.partitions = partitions;
-                entry.session = Some(session);
-                None
-            }
-            _ => Some(session),
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.session.is_none()) else {
+            return Some(session);
+        };
+        let others = self.partitions - entry.partitions;
+        if partitions > entry.partitions && others + partitions > MAX_PARTITIONS {
+            self.remove(id);
+            return Some(session);
         }
+        self.partitions = others + partitions;
+        entry.partitions = partitions;
+        entry.session = Some(session);
+        None
     }
 
     /// Closes a session. The session itself comes back unless a fetch is using it.
     pub fn remove(&mut self, id: i32) -> Option<S> {
-        self.entries.remove(&id)?.session
+        let entry = self.entries.remove(&id)?;
+        self.partitions -= entry.partitions;
+        entry.session
     }
 
     /// Makes a session if there is room or somebody may be evicted for it. Gives the id and whom it evicted, or the
     /// session back: the fetch is then answered with session id 0. `chance` is any random number.
     pub fn insert(&mut self, now: Tick, new: NewSession, chance: u64, session: S) -> Result<(i32, Option<S>), S> {
         let mut evicted = None;
-        if self.entries.len() >= self.slots {
+        let wanted = self.partitions + new.partitions;
+        if self.entries.len() >= self.slots || wanted > MAX_PARTITIONS {
             let Some(victim) = self.victim(now, new) else { return Err(session) };
+            if wanted - self.entries[&victim].partitions > MAX_PARTITIONS {
+                return Err(session);
+            }
             evicted = self.remove(victim);
             self.evictions += 1;
         }
@@ -139,6 +155,7 @@ impl<S> SessionCache<S> {
             session: Some(session),
         };
         self.entries.insert(id, entry);
+        self.partitions += new.partitions;
         Ok((id, evicted))
     }
 

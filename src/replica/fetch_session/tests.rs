@@ -290,6 +290,24 @@ fn a_follower_pushes_out_a_consumer_but_not_another_follower() {
 }
 
 #[test]
+fn sessions_hold_half_a_million_partitions_together_and_no_more() {
+    let mut cache = SessionCache::new(1_000);
+    let (first, _) = cache.insert(Tick(0), new_session(400_000), 5, "first").unwrap();
+    assert_eq!(cache.insert(Tick(0), new_session(100_001), 6, "too large"), Err("too large"));
+    let (second, _) = cache.insert(Tick(0), new_session(100_000), 7, "second").unwrap();
+    assert_eq!(cache.partitions(), 500_000);
+    // One that shrinks leaves room, and one that grows beyond it goes.
+    cache.check_out(first, 1, false, Tick(1)).unwrap();
+    assert_eq!(cache.check_in(first, 300_000, "first"), None);
+    cache.check_out(second, 1, false, Tick(1)).unwrap();
+    assert_eq!(cache.check_in(second, 200_001, "second"), Some("second"));
+    assert_eq!((cache.len(), cache.partitions()), (1, 300_000));
+    // A stale one makes room, but not in vain.
+    assert_eq!(cache.insert(Tick(200_000), new_session(500_001), 8, "huge"), Err("huge"));
+    assert_eq!(cache.insert(Tick(200_000), new_session(500_000), 9, "new").unwrap().1, Some("first"));
+}
+
+#[test]
 fn epochs_wrap_past_zero_and_ids_never_are_zero() {
     assert_eq!(next_epoch(i32::MAX), 1);
     assert_eq!(next_epoch(0), 1);
