@@ -11,6 +11,10 @@ use ottla_bench::cases::{CASES, Length, round};
 use ottla_bench::machine::{Device, facts, load_average};
 use ottla_bench::report::Rounds;
 
+// The null broker has the allocator of the broker that it is the ruler of.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(about = "Ottla beside Apache Kafka and the null broker, in one run")]
 struct Arguments {
