@@ -21,4 +21,5 @@ mod offsets;
 mod produce;
 mod produce_refused;
 mod rebalance;
+mod storage_failure;
 mod topics;
