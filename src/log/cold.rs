@@ -31,7 +31,7 @@ impl ColdRead {
         let wanted = self.wanted;
         let mut buffer = BytesMut::with_capacity(wanted.max_bytes.min(FIRST_BUFFER));
         let range = OffsetRange { from: wanted.from, limit: wanted.limit };
-        self.store.visit_batches(self.replica, range, wanted.max_bytes, &mut |_, batch| {
+        self.store.visit_batches(self.replica, range, &mut |_, batch| {
             let Some(end) = BatchHeader::parse(batch).map(|header| header.end_offset()) else {
                 return ControlFlow::Break(());
             };
@@ -110,7 +110,7 @@ impl TimestampLookup {
     /// The first record in a range with a timestamp of at least `target`: by headers, then inside the batch.
     fn search(&self, range: OffsetRange, target: Timestamp) -> Result<Option<TimestampOffset>, StoreError> {
         let mut result = Ok(None);
-        self.store.visit_batches(self.replica.id(), range, FIRST_BUFFER, &mut |_, bytes| {
+        self.store.visit_batches(self.replica.id(), range, &mut |_, bytes| {
             let Some(header) = BatchHeader::parse(bytes) else { return ControlFlow::Continue(()) };
             if header.max_timestamp < target || header.end_offset() <= self.log_start {
                 return ControlFlow::Continue(());

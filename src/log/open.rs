@@ -103,7 +103,7 @@ impl Log {
     fn batch_boundary(&self, offset: Offset) -> Result<Offset, StoreError> {
         let mut boundary = offset;
         let range = OffsetRange { from: offset, limit: offset.plus(1) };
-        self.store.visit_batches(self.replica.id(), range, 0, &mut |base, batch| {
+        self.store.visit_batches(self.replica.id(), range, &mut |base, batch| {
             if BatchHeader::parse(batch).is_some_and(|header| header.end_offset() > offset) {
                 boundary = base;
             }
@@ -148,7 +148,7 @@ fn replay(
     let (mut replayed, mut new_epochs) = (0, false);
     if at < row.end {
         let range = OffsetRange { from: at.max(row.log_start), limit: row.end };
-        store.visit_batches(id, range, usize::MAX, &mut |base, batch| {
+        store.visit_batches(id, range, &mut |base, batch| {
             if base >= at
                 && let Some(header) = BatchHeader::parse(batch)
             {

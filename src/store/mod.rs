@@ -415,10 +415,9 @@ impl Store {
         &self,
         id: ReplicaId,
         range: OffsetRange,
-        expected_bytes: usize,
         visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.shared.database.visit_batches(id, range, expected_bytes, visit)
+        self.shared.database.visit_batches(id, range, visit)
     }
 
     /// Walks the spans of a replica in order, the open one as far as it has grown. Blocks.

@@ -2,7 +2,8 @@
 //!
 //! `meta` says which generation holds an offset (one seek), then the batches of one replica in one generation are a
 //! bounded range. No block checksum is verified: every batch is checked by its own CRC-32C, and its base offset
-//! against its key, before a byte of it is given out.
+//! against its key, before a byte of it is given out. No read-ahead is asked for: RocksDB's goes past the end of the span
+//! into other partitions' batches, and its own and the kernel's find out by themselves when a read is a long one.
 
 use std::ops::ControlFlow;
 
@@ -14,10 +15,6 @@ use super::rows::{SpanRow, batch_extent};
 use crate::error::StoreError;
 use crate::types::{Offset, Timestamp};
 
-/// The smallest read-ahead worth its system call.
-const READ_AHEAD_MIN: usize = 64 << 10;
-/// Beyond this, read-ahead gains nothing.
-const READ_AHEAD_MAX: usize = 1 << 20;
 /// Where the checksum of a batch begins to count, and where it stands.
 const CRC_FROM: usize = 21;
 
@@ -45,19 +42,13 @@ pub struct Recounted {
 }
 
 impl Database {
-    /// Walks the batches of a range in order, as long as `visit` says so. `expected_bytes` sizes the read-ahead.
-    pub fn visit_batches(
-        &self,
-        id: ReplicaId,
-        range: OffsetRange,
-        expected_bytes: usize,
-        visit: BatchVisitor<'_>,
-    ) -> Result<(), StoreError> {
+    /// Walks the batches of a range in order, as long as `visit` says so.
+    pub fn visit_batches(&self, id: ReplicaId, range: OffsetRange, visit: BatchVisitor<'_>) -> Result<(), StoreError> {
         let mut from = range.from;
         while from < range.limit {
             let Some(span) = self.span_at(id, from)? else { return Ok(()) };
             let end = span.end.min(range.limit);
-            let flow = self.visit_span(id, &span, OffsetRange { from, limit: end }, (expected_bytes, visit))?;
+            let flow = self.visit_span(id, &span, OffsetRange { from, limit: end }, visit)?;
             if flow.is_break() || span.is_open() {
                 return Ok(());
             }
@@ -71,7 +62,7 @@ impl Database {
         id: ReplicaId,
         span: &SpanRow,
         range: OffsetRange,
-        (expected_bytes, visit): (usize, BatchVisitor<'_>),
+        visit: BatchVisitor<'_>,
     ) -> Result<ControlFlow<()>, StoreError> {
         let mut damaged = None;
         let mut checked = |base: Offset, batch: &[u8]| match damage_of(base, batch) {
@@ -81,7 +72,7 @@ impl Database {
                 ControlFlow::Break(())
             }
         };
-        let flow = self.walk_span(id, span, range, (expected_bytes, &mut checked))?;
+        let flow = self.walk_span(id, span, range, &mut checked)?;
         match damaged {
             None => Ok(flow),
             Some((base, what)) => Err(self.corrupt(id, base, what)),
@@ -94,14 +85,11 @@ impl Database {
         id: ReplicaId,
         span: &SpanRow,
         range: OffsetRange,
-        (expected_bytes, visit): (usize, BatchVisitor<'_>),
+        visit: BatchVisitor<'_>,
     ) -> Result<ControlFlow<()>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::batch(span.generation, id, span.first));
         options.set_iterate_upper_bound(keys::batch(span.generation, ReplicaId(id.0 + 1), Offset::ZERO));
-        // RocksDB reads ahead past the upper bound: what follows the span is another partition's.
-        let useful = if span.is_open() { expected_bytes } else { expected_bytes.min(bytes_of(span)) };
-        options.set_readahead_size(useful.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX));
         options.set_verify_checksums(false);
         options.fill_cache(false);
         let mut rows = self.records().raw_iterator_opt(options);
@@ -188,7 +176,7 @@ impl Database {
         };
         let range = OffsetRange { from: span.first, limit: span.end };
         // Whether it broke off is told by the damage.
-        let _flow = self.walk_span(id, span, range, (READ_AHEAD_MAX, &mut count))?;
+        let _flow = self.walk_span(id, span, range, &mut count)?;
         Ok(Recounted { span: found, batches, damage })
     }
 
@@ -273,10 +261,6 @@ impl Database {
     pub fn corrupt(&self, id: ReplicaId, offset: Offset, what: &str) -> StoreError {
         StoreError::new(format!("replica {id} at offset {offset} in the log directory {}: {what}", self.name()))
     }
-}
-
-fn bytes_of(span: &SpanRow) -> usize {
-    usize::try_from(span.bytes).unwrap_or(usize::MAX)
 }
 
 /// What is wrong with the batch that stands under a base offset, if anything is.

@@ -126,7 +126,7 @@ fn offsets(store: &Store, id: ReplicaId, from: i64, limit: i64) -> Vec<i64> {
     let mut found = Vec::new();
     let range = OffsetRange { from: Offset(from), limit: Offset(limit) };
     store
-        .visit_batches(id, range, 1 << 20, &mut |base, _| {
+        .visit_batches(id, range, &mut |base, _| {
             found.push(base.get());
             ControlFlow::Continue(())
         })
@@ -546,7 +546,7 @@ fn a_damaged_batch_is_not_given_out() {
     store.append(Append { replica, batch: damaged, sync: false, extras: None, listener }).unwrap();
     heard.recv().unwrap().unwrap();
     let range = OffsetRange { from: Offset(0), limit: Offset(1) };
-    let error = store.visit_batches(id, range, 100, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+    let error = store.visit_batches(id, range, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("does not match its CRC"), "{error}");
     assert!(store.offline().is_none(), "one damaged batch is not the end of the store");
 }

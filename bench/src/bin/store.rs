@@ -381,7 +381,7 @@ fn read(dir: &Path, partitions: usize, mib: usize) -> Fallible {
             while from < end {
                 let range = OffsetRange { from, limit: from.plus(64).min(end) };
                 let mut buffer = Vec::with_capacity(1 << 20);
-                store.visit_batches(*id, range, 1 << 20, &mut |_, batch| {
+                store.visit_batches(*id, range, &mut |_, batch| {
                     buffer.extend_from_slice(batch);
                     ControlFlow::Continue(())
                 })?;
@@ -474,7 +474,7 @@ fn crash(dir: &Path, rounds: usize) -> Fallible {
             let end = i64::from_le_bytes(bytes.try_into()?);
             let mut expected = 0;
             let range = OffsetRange { from: Offset(0), limit: row.end };
-            store.visit_batches(row.replica, range, 1 << 20, &mut |base, _| {
+            store.visit_batches(row.replica, range, &mut |base, _| {
                 assert_eq!(base.get(), expected, "replica {} has a gap", row.replica);
                 expected += 1;
                 ControlFlow::Continue(())
@@ -550,7 +550,7 @@ fn many(dir: &Path, partitions: usize, generations: usize) -> Fallible {
         let begin = Instant::now();
         for id in ids.iter().step_by(101) {
             let range = OffsetRange { from: Offset(0), limit: Offset(i64::try_from(generations)?) };
-            store.visit_batches(*id, range, 1 << 20, &mut |_, _| {
+            store.visit_batches(*id, range, &mut |_, _| {
                 read += 1;
                 ControlFlow::Continue(())
             })?;
