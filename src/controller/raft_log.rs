@@ -150,8 +150,19 @@ impl Tail {
         self.records += records_of(&entry);
         self.entries.push_back(entry);
         while self.entries.len() > TAIL_ENTRIES || (self.records > TAIL_RECORDS && self.entries.len() > 1) {
-            let oldest = self.entries.pop_front().expect("there are several");
-            self.records -= records_of(&oldest);
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(first) = self.entries.pop_front() {
+            self.records -= records_of(&first);
+        }
+    }
+
+    fn purge_to(&mut self, index: u64) {
+        while self.entries.front().is_some_and(|first| first.log_id.index <= index) {
+            self.drop_first();
         }
     }
 
@@ -245,6 +256,7 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
 
     async fn purge(&mut self, log_id: LogId<Member>) -> Result<()> {
         let marker = record::encode(&log_id);
+        self.tail.lock().purge_to(log_id.index);
         write(&self.store, move |store| store.purge_to(log_id.index, &marker)).await
     }
 }
@@ -431,8 +443,11 @@ mod tests {
             vec![Record::ProducerIds(record::ProducerIdsRecord { broker: NodeId(1), next: 1 }); TAIL_RECORDS + 1];
         tail.push(entry_of(99, large));
         assert_eq!((told(&tail, 98, u64::MAX), told(&tail, 99, u64::MAX)), (None, Some(vec![99])));
+        tail.push(entry_of(100, Vec::new()));
+        tail.purge_to(99);
+        assert_eq!((tail.records, told(&tail, 99, 101), told(&tail, 100, 101)), (0, None, Some(vec![100])));
         tail.truncate_from(1);
-        assert_eq!((tail.records, told(&tail, 1, 2)), (0, None));
+        assert_eq!(told(&tail, 100, 101), None);
     }
 
     #[tokio::test]
