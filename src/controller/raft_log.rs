@@ -5,6 +5,7 @@
 //! entries are folded by `apply` and shown by `published`.
 #![expect(clippy::result_large_err, reason = "openraft's error, as its traits want it")]
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::Cursor;
 use std::ops::{Bound, RangeBounds};
@@ -16,6 +17,7 @@ use openraft::{
     AnyError, EntryPayload, LogId, LogState, OptionalSend, RaftLogReader, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
     StorageError, StorageIOError, StoredMembership, Vote,
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -119,16 +121,70 @@ fn entry((_, bytes): &StoredEntry) -> Result<openraft::Entry<TypeConfig>> {
     record::decode(bytes).map_err(|error| reading(&error))
 }
 
+/// Entries that stay in memory after they are written.
+const TAIL_ENTRIES: usize = 64;
+/// Records in those entries, beyond which only the last entry stays.
+const TAIL_RECORDS: usize = 20_000;
+
 /// The raft log and the vote.
 #[derive(Clone)]
 pub struct RaftLog {
     store: Arc<MetadataStore>,
+    tail: Arc<Mutex<Tail>>,
+}
+
+/// The entries written last. What is written is applied next: without them each change would read the store, whose files
+/// hold the snapshot beside the log, megabytes with many topics.
+#[derive(Default)]
+struct Tail {
+    entries: VecDeque<openraft::Entry<TypeConfig>>,
+    records: usize,
+}
+
+fn records_of(entry: &openraft::Entry<TypeConfig>) -> usize {
+    if let EntryPayload::Normal(records) = &entry.payload { records.len() } else { 0 }
+}
+
+impl Tail {
+    fn push(&mut self, entry: openraft::Entry<TypeConfig>) {
+        self.records += records_of(&entry);
+        self.entries.push_back(entry);
+        while self.entries.len() > TAIL_ENTRIES || (self.records > TAIL_RECORDS && self.entries.len() > 1) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(first) = self.entries.pop_front() {
+            self.records -= records_of(&first);
+        }
+    }
+
+    fn purge_to(&mut self, index: u64) {
+        while self.entries.front().is_some_and(|first| first.log_id.index <= index) {
+            self.drop_first();
+        }
+    }
+
+    fn truncate_from(&mut self, index: u64) {
+        while self.entries.back().is_some_and(|last| last.log_id.index >= index) {
+            let last = self.entries.pop_back().expect("there is one");
+            self.records -= records_of(&last);
+        }
+    }
+
+    /// The entries from `from` to before `end`, if that is the tail's to say.
+    fn range(&self, from: u64, end: u64) -> Option<Vec<openraft::Entry<TypeConfig>>> {
+        let first = self.entries.front()?.log_id.index;
+        let within = |entry: &&openraft::Entry<TypeConfig>| (from..end).contains(&entry.log_id.index);
+        (from >= first).then(|| self.entries.iter().filter(within).cloned().collect())
+    }
 }
 
 impl RaftLog {
     /// The log in this store.
     pub fn new(store: Arc<MetadataStore>) -> Self {
-        Self { store }
+        Self { store, tail: Arc::default() }
     }
 }
 
@@ -147,6 +203,9 @@ impl RaftLogReader<TypeConfig> for RaftLog {
             Bound::Excluded(&end) => end,
             Bound::Unbounded => u64::MAX,
         };
+        if let Some(entries) = self.tail.lock().range(from, end) {
+            return Ok(entries);
+        }
         let stored = self.store.entries(from, end).map_err(|error| reading(&error))?;
         stored.iter().map(entry).collect()
     }
@@ -180,18 +239,24 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
         I: IntoIterator<Item = openraft::Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let stored: Vec<_> = entries.into_iter().map(|entry| (entry.log_id.index, record::encode(&entry))).collect();
+        let entries: Vec<_> = entries.into_iter().collect();
+        let stored: Vec<_> = entries.iter().map(|entry| (entry.log_id.index, record::encode(entry))).collect();
         write(&self.store, move |store| store.append(&stored)).await?;
+        let mut tail = self.tail.lock();
+        entries.into_iter().for_each(|entry| tail.push(entry));
+        drop(tail);
         callback.log_io_completed(Ok(()));
         Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId<Member>) -> Result<()> {
+        self.tail.lock().truncate_from(log_id.index);
         write(&self.store, move |store| store.truncate_from(log_id.index)).await
     }
 
     async fn purge(&mut self, log_id: LogId<Member>) -> Result<()> {
         let marker = record::encode(&log_id);
+        self.tail.lock().purge_to(log_id.index);
         write(&self.store, move |store| store.purge_to(log_id.index, &marker)).await
     }
 }
@@ -358,6 +423,31 @@ mod tests {
     fn entry_of(index: u64, records: Vec<Record>) -> openraft::Entry<TypeConfig> {
         let log_id = LogId::new(openraft::CommittedLeaderId::new(1, Member::default()), index);
         openraft::Entry { log_id, payload: EntryPayload::Normal(records) }
+    }
+
+    #[test]
+    fn the_tail_tells_what_it_has_and_nothing_else() {
+        let mut tail = Tail::default();
+        let told = |tail: &Tail, from, end| -> Option<Vec<u64>> {
+            tail.range(from, end).map(|entries| entries.iter().map(|entry| entry.log_id.index).collect())
+        };
+        assert_eq!(told(&tail, 1, u64::MAX), None);
+        (1..=100).for_each(|index| tail.push(entry_of(index, Vec::new())));
+        assert_eq!(told(&tail, 36, 40), None);
+        assert_eq!(told(&tail, 37, 40), Some(vec![37, 38, 39]));
+        assert_eq!(told(&tail, 100, u64::MAX), Some(vec![100]));
+        assert_eq!(told(&tail, 101, u64::MAX), Some(Vec::new()));
+        tail.truncate_from(99);
+        assert_eq!(told(&tail, 97, u64::MAX), Some(vec![97, 98]));
+        let large =
+            vec![Record::ProducerIds(record::ProducerIdsRecord { broker: NodeId(1), next: 1 }); TAIL_RECORDS + 1];
+        tail.push(entry_of(99, large));
+        assert_eq!((told(&tail, 98, u64::MAX), told(&tail, 99, u64::MAX)), (None, Some(vec![99])));
+        tail.push(entry_of(100, Vec::new()));
+        tail.purge_to(99);
+        assert_eq!((tail.records, told(&tail, 99, 101), told(&tail, 100, 101)), (0, None, Some(vec![100])));
+        tail.truncate_from(1);
+        assert_eq!(told(&tail, 100, 101), None);
     }
 
     #[tokio::test]
