@@ -57,3 +57,7 @@ compat: ## real clients and Kafka's own tools against Ottla, a table (ARGS=fast:
 	@.ci/setup compat
 	@$(MAKE) --no-print-directory compile
 	$(CARGO) run --release --locked -p ottla-compat -- $(ARGS)
+
+image-test: ## builds the container image and tries it: from the host, on its volume, configured in every way
+	@.ci/setup image
+	compat/image.sh $(ARGS)

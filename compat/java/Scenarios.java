@@ -96,6 +96,13 @@ public class Scenarios {
         }
     }
 
+    static void checkEnd(String topic, long end) {
+        try (var consumer = consumer(Map.of())) {
+            TopicPartition partition = new TopicPartition(topic, 0);
+            check(consumer.endOffsets(List.of(partition)).get(partition) == end, "more records than were sent");
+        }
+    }
+
     static String value(ConsumerRecord<byte[], byte[]> r) { return r.value() == null ? null : new String(r.value()); }
 
     static void codecs() throws Exception {
@@ -107,6 +114,7 @@ public class Scenarios {
             for (int i = 0; i < 1000; i++) {
                 check(got.get(i).offset() == i && value(got.get(i)).equals("" + i), codec + " at " + i);
             }
+            checkEnd(topic, 1000);
         }
     }
 
@@ -284,21 +292,26 @@ public class Scenarios {
         }
     }
 
+    /** A static member that comes back goes on where it committed, in the same generation: nothing is dealt anew. */
     static void staticMember() throws Exception {
         String topic = name("static"), id = name("g");
         create(topic, 2, Map.of());
-        send(topic, 0, 10, Map.of());
         Map<String, Object> conf = Map.of("group.id", id, "group.instance.id", "one", "session.timeout.ms", 30000);
+        Set<Integer> generations = new HashSet<>();
         for (int round = 0; round < 2; round++) {
+            send(topic, 10 * round, 10 * round + 10, Map.of());
+            List<Integer> got = new ArrayList<>();
             try (var consumer = consumer(conf); Admin admin = adminClient()) {
                 consumer.subscribe(List.of(topic));
-                poll(consumer, round == 0 ? 10 : 5);
+                pollUntil(List.of(consumer), got, () -> got.size() >= 10);
+                checkNumbers(got, 10 * round, 10 * round + 10, "not what came since the commit");
                 consumer.commitSync();
+                generations.add(consumer.groupMetadata().generationId());
                 var members = admin.describeConsumerGroups(List.of(id)).all().get().get(id).members();
                 check(members.size() == 1 && members.iterator().next().groupInstanceId().get().equals("one"), members);
             }
-            send(topic, 0, 5, Map.of());
         }
+        check(generations.size() == 1, "generations " + generations);
     }
 
     static void idempotent() throws Exception {
@@ -307,6 +320,7 @@ public class Scenarios {
         send(topic, 0, 20000, Map.of("enable.idempotence", true, "batch.size", 500));
         var got = read(topic, 20000, 0);
         for (int i = 0; i < got.size(); i++) check(value(got.get(i)).equals("" + i), "at " + i);
+        checkEnd(topic, 20000);
     }
 
     static void autoCreate() throws Exception {

@@ -82,6 +82,7 @@ def codecs(client):
         got = client.read(topic, len(sent))
         assert [(r.key, r.value) for r in got] == sent, f"{codec}: records differ"
         assert [r.offset for r in got] == list(range(1000)), f"{codec}: offsets are not dense"
+        assert client.watermarks(topic) == (0, 1000), f"{codec}: more records than were sent"
 
 
 def headers_and_nulls(client):
@@ -172,6 +173,7 @@ def idempotent(client):
     client.produce(topic, [(None, f"{i}".encode()) for i in range(5000)], idempotent=True)
     got = client.read(topic, 5000)
     assert [int(r.value) for r in got] == list(range(5000))
+    assert client.watermarks(topic) == (0, 5000), "more records than were sent"
 
 
 def auto_create(client):

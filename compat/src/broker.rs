@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -48,25 +49,57 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-fn binary() -> PathBuf {
+/// Leaves the processor to others for a moment, between two looks at what they have done.
+pub fn pause(time: Duration) {
+    std::thread::park_timeout(time);
+}
+
+/// The broker that `OTTLA_BIN` names, or the one beside our own executable: both are products of one build.
+pub fn binary() -> PathBuf {
     match std::env::var_os("OTTLA_BIN") {
         Some(path) => path.into(),
         None => {
-            // Beside our own executable: both are products of one build.
             let own = std::env::current_exe().unwrap_or_default();
             own.with_file_name("ottla")
         }
     }
 }
 
+/// A broker that was started and has not said yet that it serves.
+pub struct Starting {
+    broker: Broker,
+    told: mpsc::Receiver<()>,
+}
+
+impl Starting {
+    /// Waits until it serves.
+    pub fn serve(mut self) -> Result<Broker, String> {
+        match self.told.recv_timeout(START_DEADLINE) {
+            Ok(()) => Ok(self.broker),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err("the broker did not say that it serves".to_owned()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.broker.ended()),
+        }
+    }
+
+    /// Kills it after that time, or as soon as it serves. True when it served.
+    pub fn kill_within(mut self, time: Duration) -> Result<bool, String> {
+        let served = match self.told.recv_timeout(time) {
+            Ok(()) => true,
+            Err(mpsc::RecvTimeoutError::Timeout) => false,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.broker.ended()),
+        };
+        self.broker.kill().map(|()| served)
+    }
+}
+
 impl Broker {
     /// Starts the broker that `OTTLA_BIN` names and waits until it serves.
     pub fn start(data: &Path, port: u16, overrides: &[&str]) -> Result<Self, String> {
-        Self::start_binary(&binary(), data, port, overrides)
+        Self::launch(&binary(), data, port, overrides)?.serve()
     }
 
-    /// Starts a given build of the broker and waits until it serves.
-    pub fn start_binary(binary: &Path, data: &Path, port: u16, overrides: &[&str]) -> Result<Self, String> {
+    /// Starts a given build of the broker.
+    pub fn launch(binary: &Path, data: &Path, port: u16, overrides: &[&str]) -> Result<Starting, String> {
         let mut command = Command::new(binary);
         let listener = format!("listeners=PLAINTEXT://127.0.0.1:{port}");
         let folder = format!("log.dirs={}", data.display());
@@ -95,9 +128,7 @@ impl Broker {
                 }
             }
         });
-        let broker = Self { child, port };
-        told.recv_timeout(START_DEADLINE).map_err(|_| "the broker did not say that it serves".to_owned())?;
-        Ok(broker)
+        Ok(Starting { broker: Self { child, port }, told })
     }
 
     /// `host:port` of its listener.
@@ -105,15 +136,34 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Kills it as a power cut of the process does: SIGKILL, no last words.
+    /// Kills it as a power cut of the process does: SIGKILL, no last words. An error when it had ended by itself.
     pub fn kill(mut self) -> Result<(), String> {
-        self.child.kill().and_then(|()| self.child.wait()).map(|_| ()).map_err(|e| e.to_string())
+        let status = self.child.kill().and_then(|()| self.child.wait()).map_err(|e| e.to_string())?;
+        match status.signal() {
+            Some(9) => Ok(()),
+            _ => Err(format!("the broker had ended by itself: {status}")),
+        }
+    }
+
+    /// Makes it stand still, for a kill that must fall on an instant.
+    pub fn freeze(&self) -> Result<(), String> {
+        kill_process(self.pid()?, Signal::STOP).map_err(|e| e.to_string())
+    }
+
+    fn pid(&self) -> Result<Pid, String> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| "no pid".to_owned())
+    }
+
+    fn ended(&mut self) -> String {
+        match self.child.wait() {
+            Ok(status) => format!("the broker ended before it served: {status}"),
+            Err(error) => error.to_string(),
+        }
     }
 
     /// Stops it with SIGTERM and returns its exit code.
     pub fn stop(mut self) -> Result<i32, String> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no pid")?;
-        kill_process(pid, Signal::TERM).map_err(|e| e.to_string())?;
+        kill_process(self.pid()?, Signal::TERM).map_err(|e| e.to_string())?;
         let status = self.child.wait().map_err(|e| e.to_string())?;
         status.code().ok_or_else(|| format!("ended by a signal: {status}"))
     }

@@ -2,9 +2,11 @@
 //!
 //! `ottla-compat [SUITE]…` where SUITE is `clients` (every client and tool through its scenarios), `input` (a log file of
 //! a million lines through every codec and a group of three of which one is killed), `crash` (kill -9 under load, twenty
-//! rounds), `fast` (what CI runs: `clients`, and short forms of the others), or `all` (the default). With
-//! `TARGET=host:port` the clients run against that broker, Apache Kafka for example, in place of an Ottla of their own.
+//! rounds), `power` (cuts the power of a machine made for it; needs root), `fast` (what CI runs: `clients`, and short
+//! forms of `input` and `crash`), or `all` (the default: everything but `power`). With `TARGET=host:port` the clients run
+//! against that broker, Apache Kafka for example, in place of an Ottla of their own.
 
+mod admin;
 mod broker;
 mod clients;
 mod crash;
@@ -35,6 +37,8 @@ enum Suite {
     Input,
     /// kill -9 in the middle of load, twenty rounds; then a build that acknowledges too early, which must be caught.
     Crash,
+    /// Cuts of the power under load. Needs root, loop devices, xfsprogs; no other suite contains it.
+    Power,
     /// One member of the group that `input` reads with; started by it.
     #[command(hide = true)]
     Member,
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     match suite {
         Suite::Crash | Suite::All => crash::run(&mut table, crash::FULL),
         Suite::Fast => crash::run(&mut table, crash::SHORT),
+        Suite::Power => crash::run_power(&mut table),
         _ => {}
     }
     table.print();
