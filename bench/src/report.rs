@@ -55,7 +55,8 @@ const LINES: &[Line] = &[
     Line::new(figure::PACED_P99).kafka(1.0, Some(0.6)),
     Line::new(figure::DISK).absolute(1.2, Some(1.1)),
     Line::new(figure::DISK_RATE),
-    Line::new(figure::DISK_BACKGROUND),
+    // One part in eighty of the load: with more of it the line above says nothing.
+    Line::new(figure::DISK_BACKGROUND).absolute(256.0, None),
 ];
 
 /// The figures of all rounds.
