@@ -42,6 +42,9 @@ const HINTS_FROM: i16 = 10;
 /// the handler returns. Here the local commit is waited for too, and gets this much time at least.
 const LOCAL_COMMIT_MS: u64 = 1_000;
 
+/// Answers for so many partitions are not kept waiting side by side: each takes hundreds of bytes.
+const MANY: usize = 1_000;
+
 /// Appends of one request, and whom to tell of each.
 struct Appends<'a> {
     broker: &'a Arc<Broker>,
@@ -102,8 +105,9 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         conclude(&mut response, &wait, &places);
         encode(&response, version, &counted)
     };
-    // While the store has more to commit than it should, the connection's next request waits for this one.
-    if broker.replicas.has_room() { Reply::later(answer) } else { Reply::barrier(answer) }
+    // The connection's next request waits for this one while the store has more to commit than it should, and where the
+    // answer that waits is large.
+    if partitions < MANY && broker.replicas.has_room() { Reply::later(answer) } else { Reply::barrier(answer) }
 }
 
 impl Appends<'_> {
