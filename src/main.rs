@@ -73,6 +73,8 @@ fn start(arguments: &Arguments) -> Result<(), Vec<String>> {
     let loaded = source::load(arguments.file.as_deref(), environment, &arguments.overrides)?;
     start_log(loaded.config.ottla_log_format);
     tracing::info!("ottla {}", env!("CARGO_PKG_VERSION"));
+    #[cfg(feature = "mutation-acknowledges-before-write")]
+    tracing::error!("this build acknowledges before it writes: it exists for a test, and loses data");
     for notice in &loaded.notices {
         match notice {
             Notice::Warning(line) => tracing::warn!("{line}"),
@@ -201,18 +203,23 @@ async fn serve(mut config: BrokerConfig, mut stop: watch::Receiver<bool>) -> Res
             None
         }
         error = failed => error.ok(),
+        error = rooms.broker.controller.failed() => Some(error),
     };
     ready.store(false, Ordering::Relaxed);
     if let Some(error) = failure {
         server.drain(DRAIN_FAILED).await;
-        // As Kafka, which halts when its last log directory has failed.
-        return Err(format!("the broker stops, because its log directory has failed: {error}"));
+        // As Kafka, which halts when its last log directory has failed, or the one of its metadata.
+        return Err(format!("the broker stops, because its storage has failed: {error}"));
     }
     server.drain(DRAIN).await;
     rooms.close().await;
-    tokio::task::spawn_blocking(move || store.close())
+    let closing = store.clone();
+    tokio::task::spawn_blocking(move || closing.close())
         .await
         .map_err(|error| format!("the store did not close: {error}"))?;
+    if let Some(error) = store.offline() {
+        return Err(format!("the broker has stopped, but not cleanly: {error}"));
+    }
     tracing::info!("node {} stopped", config.node_id);
     Ok(())
 }

@@ -2,11 +2,11 @@
 //! acknowledge, and it ends, as Apache Kafka does when its last log directory has failed.
 
 use bytes::Buf;
-use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::{CreateTopicsResponse, ProduceResponse};
 use ottla_protocol_tests::batch::{Batch, Record};
 use ottla_protocol_tests::client::{decode_whole, frame_of};
-use ottla_protocol_tests::steps::{create_topic, only_produced, produce_request, until};
-use ottla_protocol_tests::{broker, code, now_ms};
+use ottla_protocol_tests::steps::{create_request, create_topic, only_produced, produce_request, until};
+use ottla_protocol_tests::{broker, code, now_ms, unique};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -23,8 +23,7 @@ async fn a_broker_whose_disk_failed_acknowledges_nothing_more_and_ends() {
         let mut answer = client.receive_frame().await.expect("an answer");
         // The correlation id and the tagged fields of the header.
         answer.advance(5);
-        let answer =
-            only_produced(decode_whole::<<ProduceRequest as kafka_protocol::protocol::Request>::Response>(answer, 9));
+        let answer = only_produced(decode_whole::<ProduceResponse>(answer, 9));
         match answer.error_code {
             code::NONE => acknowledged += 1,
             error => break error,
@@ -34,7 +33,34 @@ async fn a_broker_whose_disk_failed_acknowledges_nothing_more_and_ends() {
     assert!((1..20).contains(&acknowledged), "{acknowledged} batches fit the file");
     until("the broker ends", async || TcpStream::connect(own.address()).await.is_err().then_some(())).await;
     until("it says why", async || {
-        (own.said("the broker stops, because its log directory has failed") > 0).then_some(())
+        (own.said("the broker stops, because its storage has failed: a write") > 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_broker_whose_metadata_cannot_be_written_ends() {
+    // Files of at most 2 MiB, and topics of 64 KiB, which are nowhere but in the metadata.
+    let Some(own) = broker::own_under("-f 4096; trap '' XFSZ") else { return };
+    let mut client = own.connect().await;
+    let throttled = vec!["0:1"; 16_000].join(",");
+    let mut created = 0;
+    loop {
+        let request = create_request(&unique("large"), 1, &[("follower.replication.throttled.replicas", &throttled)]);
+        client
+            .send_bytes(&frame_of(7, &request))
+            .await
+            .expect("a broker that fails still answers what it was sent before");
+        let mut answer = client.receive_frame().await.expect("an answer");
+        answer.advance(5);
+        let answer: CreateTopicsResponse = decode_whole(answer, 7);
+        if answer.topics[0].error_code != code::NONE {
+            break;
+        }
+        created += 1;
+    }
+    assert!((1..64).contains(&created), "{created} topics fit the file");
+    until("the broker ends", async || TcpStream::connect(own.address()).await.is_err().then_some(())).await;
+    let words = "the broker stops, because its storage has failed: the metadata log";
+    until("it says why", async || (own.said(words) > 0).then_some(())).await;
 }

@@ -82,6 +82,11 @@ impl Controller {
         self.published.load()
     }
 
+    /// Ready when no metadata can be changed any more, because the disk failed or a listener did.
+    pub async fn failed(&self) -> StoreError {
+        self.quorum.failed().await
+    }
+
     /// Adds a listener: it is called with the newest image now, and with every later one before any request that
     /// caused it is answered. It may block, and must be quick all the same: metadata waits for it.
     pub async fn on_image(&self, listener: Listener) -> Result<(), StoreError> {

@@ -102,6 +102,20 @@ impl Quorum {
         }
     }
 
+    /// Ready when the log has stopped for good: its storage failed, or what applies it did. openraft does not try again.
+    pub async fn failed(&self) -> StoreError {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let fatal = metrics.borrow_and_update().running_state.clone().err();
+            if let Some(fatal) = fatal {
+                return StoreError::new(format!("the metadata log has stopped: {fatal}"));
+            }
+            if metrics.changed().await.is_err() {
+                return StoreError::new("the metadata log has stopped");
+            }
+        }
+    }
+
     /// Stops. What was proposed and answered is on disk already.
     pub async fn stop(&self) {
         if let Err(error) = self.raft.shutdown().await {
