@@ -46,7 +46,9 @@ impl ColdRead {
             ControlFlow::Continue(())
         })?;
         let mut batches = Batches::new();
-        if !buffer.is_empty() {
+        // What retention took away meanwhile must not be passed over in silence.
+        let is_gone = self.store.replica(self.replica).is_none_or(|replica| replica.log_start() > wanted.from);
+        if !is_gone && !buffer.is_empty() {
             batches.push(buffer.freeze());
         }
         Ok(batches)
@@ -109,51 +111,63 @@ impl TimestampLookup {
 
     /// The first record in a range with a timestamp of at least `target`: by headers, then inside the batch.
     fn search(&self, range: OffsetRange, target: Timestamp) -> Result<Option<TimestampOffset>, StoreError> {
-        let mut result = Ok(None);
+        let mut found = None;
         self.store.visit_batches(self.replica.id(), range, &mut |_, bytes| {
             let Some(header) = BatchHeader::parse(bytes) else { return ControlFlow::Continue(()) };
             if header.max_timestamp < target || header.end_offset() <= self.log_start {
                 return ControlFlow::Continue(());
             }
-            result = self.search_batch(&header, bytes, target);
-            match &result {
-                Ok(None) => ControlFlow::Continue(()),
-                _ => ControlFlow::Break(()),
+            found = self.search_batch(&header, bytes, target);
+            match &found {
+                None => ControlFlow::Continue(()),
+                Some(_) => ControlFlow::Break(()),
             }
         })?;
-        result
+        Ok(found)
     }
 
-    fn search_batch(
-        &self,
-        header: &BatchHeader,
-        bytes: &[u8],
-        target: Timestamp,
-    ) -> Result<Option<TimestampOffset>, StoreError> {
-        let unreadable = |what: String| {
-            let (replica, offset) = (self.replica.id(), header.base_offset);
-            StoreError::new(format!("the batch at offset {offset} of replica {replica} cannot be searched: {what}"))
+    fn search_batch(&self, header: &BatchHeader, bytes: &[u8], target: Timestamp) -> Option<TimestampOffset> {
+        // A producer may have sent what cannot be opened: then the batch answers as a whole, by its header.
+        let whole = TimestampOffset {
+            timestamp: header.max_timestamp,
+            offset: header.base_offset.max(self.log_start),
+            leader_epoch: header.leader_epoch,
         };
-        let batch = batch::StoredBatch::parse(Bytes::copy_from_slice(bytes))
-            .ok_or_else(|| unreadable("it is no batch of magic 2".to_owned()))?;
-        let records = batch.records(MAX_DECOMPRESSED_BYTES).map_err(|error| unreadable(error.to_string()))?;
+        let Some(batch) = batch::StoredBatch::parse(Bytes::copy_from_slice(bytes)) else { return Some(whole) };
+        let Ok(records) = batch.records(MAX_DECOMPRESSED_BYTES) else { return Some(whole) };
         for record in records {
-            let record = record.map_err(|error| unreadable(error.to_string()))?;
+            let Ok(record) = record else { return Some(whole) };
             if record.timestamp >= target && record.offset >= self.log_start && record.offset < self.limit {
-                return Ok(Some(TimestampOffset {
-                    timestamp: record.timestamp,
-                    offset: record.offset,
-                    leader_epoch: header.leader_epoch,
-                }));
+                return Some(TimestampOffset { timestamp: record.timestamp, offset: record.offset, ..whole });
             }
         }
-        Ok(None)
+        None
     }
 
     /// The largest timestamp of a batch that is readable.
     fn largest(&self) -> Result<Option<Timestamp>, StoreError> {
-        let largest = self.spans()?.iter().map(|span| span.max_timestamp).max();
-        Ok(largest.filter(|timestamp| *timestamp >= Timestamp(0)))
+        let mut largest = Timestamp::NONE;
+        for span in self.spans()? {
+            if span.max_timestamp <= largest {
+                continue;
+            }
+            let below = if span.end <= self.limit { span.max_timestamp } else { self.largest_below_limit(&span)? };
+            largest = largest.max(below);
+        }
+        Ok(Some(largest).filter(|timestamp| *timestamp >= Timestamp(0)))
+    }
+
+    /// The same of a span that has grown beyond the limit: its headers tell.
+    fn largest_below_limit(&self, span: &SpanRow) -> Result<Timestamp, StoreError> {
+        let mut largest = Timestamp::NONE;
+        let range = OffsetRange { from: span.first, limit: self.limit };
+        self.store.visit_batches(self.replica.id(), range, &mut |_, bytes| {
+            if let Some(header) = BatchHeader::parse(bytes).filter(|header| header.end_offset() <= self.limit) {
+                largest = largest.max(header.max_timestamp);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(largest)
     }
 
     /// All spans below the limit of which something is above the log start, the open one as the store knows it.

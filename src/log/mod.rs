@@ -325,11 +325,11 @@ impl Log {
 
     /// Notes the high watermark, and the producers when there is news of them: the next start has less to replay.
     /// Called every few seconds and before the store is closed.
-    pub fn checkpoint(&mut self, high_watermark: Offset) -> Result<(), StoreError> {
+    pub fn checkpoint(&mut self, high_watermark: Offset) -> Result<bool, StoreError> {
         self.tail.trim();
         let idle = self.committed == self.next && self.snapshot.at != self.next;
         if high_watermark == self.checkpointed && !idle {
-            return Ok(());
+            return Ok(false);
         }
         let snapshot = idle.then(|| self.take_snapshot());
         self.store.change(&self.replica, Change::Checkpoint { high_watermark, snapshot })?;
@@ -337,7 +337,7 @@ impl Log {
             self.snapshot = self.mark_here();
         }
         self.checkpointed = high_watermark;
-        Ok(())
+        Ok(true)
     }
 
     /// The mark of a snapshot that was taken here.

@@ -2,6 +2,7 @@
 //! stops of both kinds, a read gives the bytes that were appended, and nothing else.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use proptest::prelude::*;
@@ -531,9 +532,16 @@ fn a_compacted_topic_loses_nothing() {
 #[test]
 fn a_topic_with_flush_messages_is_committed_after_a_sync() {
     let mut bench = Bench::new(TopicConfig { flush_messages: 1, flush_ms: 1, ..topic() });
+    let syncs = |bench: &Bench| bench.store.as_ref().unwrap().counters().syncs.load(Ordering::Relaxed);
     for offset in 0..20 {
+        let before = syncs(&bench);
         assert_eq!(bench.append(batch(1, 10, 0), 0, offset).base_offset, Offset(offset));
+        assert!(syncs(&bench) > before, "{offset}");
     }
+    bench.log().set_config(Arc::new(topic()));
+    let before = syncs(&bench);
+    bench.append(batch(1, 10, 0), 0, 20);
+    assert_eq!(syncs(&bench), before, "who does not ask does not wait");
 }
 
 #[test]

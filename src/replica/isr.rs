@@ -1,6 +1,6 @@
 //! Pure. The leader's side of replication: who is in sync, and how far the high watermark may move.
 //!
-//! It decides nothing about membership: the ISR changes only by a metadata image (DESIGN rule 5), and what it proposes
+//! It decides nothing about membership: the ISR changes only by a metadata image, and what it proposes
 //! is somebody else's request. It must never lower the high watermark, and never count a node that the image does not
 //! list as a replica.
 

@@ -42,7 +42,9 @@ use space::DiskSpace;
 /// Fetches and lookups that may read files at a time; the others wait.
 const COLD_READS: usize = 8;
 /// How often the disk's free space is looked at: what is written in between must fit `ottla.disk.reserve.bytes`.
-const SPACE_INTERVAL_MS: i64 = 1_000;
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+/// Partitions whose watermarks and producers are noted together; appends pass between two such groups.
+const NOTED_TOGETHER: usize = 16;
 
 /// What a producer waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -343,28 +345,36 @@ impl Replicas {
         u32::try_from(tables.by_id.values().map(unopened).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
-    /// Until the process ends: looks at the disk's free space, notes high watermarks and producers, applies retention,
-    /// forgets silent producers, each at its own interval.
+    /// Until the process ends: looks at the disk's free space; notes high watermarks and producers, applies retention,
+    /// forgets silent producers, each at its own interval. The look never waits for the rest.
     pub async fn sweep(self: Arc<Self>) {
+        tokio::join!(Arc::clone(&self).watch_space(), self.sweep_partitions());
+    }
+
+    async fn watch_space(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SPACE_INTERVAL).await;
+            let replicas = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || replicas.look_at_space()).await {
+                tracing::error!(%error, "a look at the disk's free space failed; the next one tries again");
+            }
+        }
+    }
+
+    async fn sweep_partitions(self: Arc<Self>) {
         let config = Arc::clone(&self.config);
-        let mut space = Due::new(SPACE_INTERVAL_MS, SPACE_INTERVAL_MS);
         let noting = config.replica_high_watermark_checkpoint_interval_ms;
         let mut checkpoint = Due::new(noting, noting);
         let mut retention = Due::new(config.log_initial_task_delay_ms, config.log_retention_check_interval_ms);
         let expiring = i64::from(config.producer_id_expiration_check_interval_ms);
         let mut producers = Due::new(expiring, expiring);
         loop {
-            let next = [&space, &checkpoint, &retention, &producers].map(|due| due.next).into_iter().min();
-            let next = next.expect("there are four");
+            let next = checkpoint.next.min(retention.next).min(producers.next);
             tokio::time::sleep(Duration::from_millis(next.since_ms(env::tick()))).await;
             let now = env::tick();
-            let (look, walk) = (space.is_due(now), checkpoint.is_due(now));
-            let (retain, expire) = (retention.is_due(now), producers.is_due(now));
+            let (walk, retain, expire) = (checkpoint.is_due(now), retention.is_due(now), producers.is_due(now));
             let replicas = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || {
-                if look {
-                    replicas.look_at_space();
-                }
                 if walk || expire {
                     replicas.checkpoint(expire);
                 }
@@ -385,8 +395,13 @@ impl Replicas {
     /// Notes high watermarks and producers. To be called once more before the store is closed.
     pub fn checkpoint(&self, expire_producers: bool) {
         let expire = expire_producers.then(|| (env::now(), i64::from(self.config.producer_id_expiration_ms)));
-        for partition in self.partitions() {
-            partition.checkpoint(expire);
+        for together in self.partitions().chunks(NOTED_TOGETHER) {
+            let noted = together.iter().filter(|partition| partition.checkpoint(expire)).count();
+            if noted > 0
+                && let Err(error) = self.store.pass()
+            {
+                return tracing::warn!(%error, "high watermarks could not be noted");
+            }
         }
     }
 

@@ -235,20 +235,21 @@ impl Partition {
     }
 
     /// Notes the high watermark and the producers, so that the next start has less to read; forgets producers that
-    /// were silent for `expiration_ms`, if that is asked for.
-    pub fn checkpoint(&self, expire: Option<(Timestamp, i64)>) {
+    /// were silent for `expiration_ms`, if that is asked for. True when there was something to note.
+    pub fn checkpoint(&self, expire: Option<(Timestamp, i64)>) -> bool {
         let noted = self.with(|state, _| {
             let high_watermark = state.isr.high_watermark();
-            let Ok(log) = state.serving() else { return Ok(()) };
+            let Ok(log) = state.serving() else { return Ok(false) };
             if let Some((now, expiration_ms)) = expire {
                 log.expire_producers(now, expiration_ms);
             }
             log.checkpoint(high_watermark)
         });
-        if let Err(error) = noted {
+        noted.unwrap_or_else(|error: StoreError| {
             // Nothing is lost by it but time at the next start.
             tracing::warn!(topic = %self.topic, partition = self.index, %error, "the high watermark could not be noted");
-        }
+            false
+        })
     }
 
     /// Ends its service, for good: it was deleted, or its storage failed.

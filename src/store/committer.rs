@@ -99,7 +99,7 @@ impl Committer {
         if how == CLOSE
             && let Err(error) = self.close()
         {
-            tracing::error!(%error, "the store was not closed cleanly");
+            self.shared.go_offline(&error);
         }
         self.shared.refuse_late();
     }
@@ -155,7 +155,7 @@ impl Committer {
         while bytes < COMMIT_BYTES {
             match self.shared.queue.pop() {
                 Some(Operation::Append(append)) => {
-                    bytes += append.batch.cost();
+                    bytes += append.cost();
                     self.appends.push_back(append);
                 }
                 other => return other,
@@ -322,8 +322,14 @@ impl Committer {
         Ok(())
     }
 
+    /// Waits until there is room for another memtable. A flush that failed makes none: then the store has failed.
     fn wait_for_flush(&self) -> Result<(), StoreError> {
         while !self.shared.database.may_roll()? {
+            self.shared.check_online()?;
+            self.shared.database.check_flushes()?;
+            if self.shared.stop.load(Ordering::Acquire) == ABANDON {
+                return Err(self.shared.stopped());
+            }
             std::thread::park_timeout(FLUSH_POLL);
         }
         Ok(())

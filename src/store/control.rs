@@ -32,6 +32,7 @@ impl Committer {
                 reply(&answer, self.judge(made));
             }
             Operation::Delete { replica, answer } => self.delete(replica, answer),
+            Operation::Pass { answer } => reply(&answer, Ok(())),
             Operation::Local { rows, answer } => {
                 let mut shared_error = None;
                 if let Err(error) = self.put_local(&rows) {
@@ -312,7 +313,9 @@ pub(super) fn refuse(operation: Operation, error: StoreError) {
         Operation::Append(append) => append.listener.failed(&error),
         Operation::Change { answer: Some(answer), .. } => reply(&answer, Err(error)),
         Operation::Create { answer, .. } => reply(&answer, Err(error)),
-        Operation::Delete { answer, .. } | Operation::Local { answer, .. } => reply(&answer, Err(error)),
+        Operation::Delete { answer, .. } | Operation::Local { answer, .. } | Operation::Pass { answer } => {
+            reply(&answer, Err(error));
+        }
         Operation::Change { answer: None, .. } | Operation::Forget(_) => {
             tracing::debug!(%error, "a change was dropped: the store is offline");
         }

@@ -14,6 +14,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, LogLevel, Options,
     WriteBatch, WriteOptions, properties,
@@ -40,6 +41,8 @@ pub struct Database {
     rows: DB,
     /// Rows were written since the last sync of them.
     rows_unsynced: AtomicBool,
+    /// Held over a sync of the rows, so that who finds nothing to sync knows that it is done.
+    rows_sync: Mutex<()>,
     /// For sentences.
     name: String,
 }
@@ -56,7 +59,7 @@ impl Database {
         let mut record_options = record_options(options.memtable_bytes());
         record_options.set_use_direct_io_for_flush_and_compaction(direct_io);
         let records = DB::open(&record_options, dir.join("records")).map_err(failed)?;
-        Ok(Self { records, rows, rows_unsynced: AtomicBool::new(true), name })
+        Ok(Self { records, rows, rows_unsynced: AtomicBool::new(true), rows_sync: Mutex::new(()), name })
     }
 
     /// Record batches as they will be served, generation-major. Append only.
@@ -104,10 +107,14 @@ impl Database {
 
     /// Syncs the rows' write-ahead log, if there is news in it.
     pub fn sync_rows(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.rows_sync.lock();
         if !self.rows_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.rows.flush_wal(true).map_err(|error| self.failed("a sync of the write-ahead log", &error))
+        self.rows.flush_wal(true).map_err(|error| {
+            self.rows_unsynced.store(true, Ordering::Release);
+            self.failed("a sync of the write-ahead log", &error)
+        })
     }
 
     /// Syncs both write-ahead logs, in the order in which they are written.
@@ -123,11 +130,28 @@ impl Database {
 
     /// True when another switch of the records' memtable would not wait for a flush.
     pub fn may_roll(&self) -> Result<bool, StoreError> {
-        let waiting = self
-            .records
-            .property_int_value(properties::NUM_IMMUTABLE_MEM_TABLE)
-            .map_err(|error| self.failed("reading a property", &error))?;
-        Ok(waiting.unwrap_or(0) < UNFLUSHED_MAX)
+        Ok(self.property(properties::NUM_IMMUTABLE_MEM_TABLE)? < UNFLUSHED_MAX)
+    }
+
+    /// Bytes of the records' memtables, which will be files.
+    pub fn unflushed_bytes(&self) -> Result<u64, StoreError> {
+        self.property(properties::CUR_SIZE_ALL_MEM_TABLES)
+    }
+
+    /// An error when a flush in the background failed since the database was opened.
+    pub fn check_flushes(&self) -> Result<(), StoreError> {
+        match self.property(properties::BACKGROUND_ERRORS)? {
+            0 => Ok(()),
+            _ => Err(StoreError::new(format!(
+                "a flush in the log directory {} failed: its LOG file says why; is the disk full or broken?",
+                self.name
+            ))),
+        }
+    }
+
+    fn property(&self, name: &properties::PropName) -> Result<u64, StoreError> {
+        let value = self.records.property_int_value(name).map_err(|error| self.failed("reading a property", &error))?;
+        Ok(value.unwrap_or(0))
     }
 
     /// Switches the memtable of the records and starts its flush.

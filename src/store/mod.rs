@@ -130,6 +130,8 @@ pub struct Counters {
     pub batches: AtomicU64,
     /// Bytes of those batches.
     pub bytes: AtomicU64,
+    /// Syncs of the write-ahead log.
+    pub syncs: AtomicU64,
     /// Generations closed.
     pub rolls: AtomicU64,
     /// Milliseconds that appends were slowed down or stopped for late flushes.
@@ -339,11 +341,16 @@ impl Store {
         done
     }
 
-    /// Queues a change of a replica, without waiting for it. Room is not asked for: there are few.
+    /// Queues a change of a replica, without waiting for it. Whoever makes many calls [`Store::pass`] in between.
     pub fn change(&self, replica: &Arc<Replica>, change: Change) -> Result<(), StoreError> {
         self.check_running()?;
         self.shared.queue.push(Operation::Change { replica: Arc::clone(replica), change, answer: None });
         Ok(())
+    }
+
+    /// Waits until everything that is queued by now is done. Never under a lock that a commit listener takes.
+    pub fn pass(&self) -> Result<(), StoreError> {
+        self.ask(|answer| Operation::Pass { answer })
     }
 
     /// Queues a change of a replica and waits for it. Never under a lock that a commit listener takes.
@@ -390,9 +397,11 @@ impl Store {
         self.shared.tell_offline();
     }
 
-    /// Bytes that the file system of the directory has left for this process.
+    /// Bytes that the file system of the directory has left for this process, once what waits in memory is written:
+    /// records that are only in the write-ahead log and a memtable become a file beside it.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        directory::free_bytes(&self.shared.dir)
+        let waiting = self.shared.database.unflushed_bytes()? + self.shared.queue.bytes() as u64;
+        Ok(directory::free_bytes(&self.shared.dir)?.saturating_sub(waiting))
     }
 
     /// The directory.
@@ -453,7 +462,7 @@ impl Store {
             return;
         }
         self.shared.stop.store(how, Ordering::Release);
-        self.shared.queue.wake();
+        self.shared.queue.rouse();
         for thread in threads {
             let name = thread.thread().name().unwrap_or_default().to_owned();
             // The last handle may be let go by a listener, on one of the store's own threads: that one ends by itself.

@@ -86,6 +86,13 @@ pub struct Append {
     pub listener: Arc<dyn CommitListener>,
 }
 
+impl Append {
+    /// What it costs in memory, about.
+    pub fn cost(&self) -> usize {
+        self.batch.cost() + self.extras.as_ref().map_or(0, |extras| extras.cost())
+    }
+}
+
 /// How the answer to a request travels back to a waiting thread.
 pub type Answer<T> = SyncSender<Result<T, StoreError>>;
 
@@ -163,6 +170,11 @@ pub enum Operation {
         /// Who waits; answered after a sync.
         answer: Answer<()>,
     },
+    /// Answered when everything that was queued before it is done.
+    Pass {
+        /// Who waits.
+        answer: Answer<()>,
+    },
     /// The files of these generations are gone: their rows may go too.
     Forget(Vec<Generation>),
 }
@@ -171,10 +183,10 @@ impl Operation {
     /// What the operation counts for in the queue's limit and in one commit's size.
     pub fn cost(&self) -> usize {
         match self {
-            Self::Append(append) => append.batch.cost() + append.extras.as_ref().map_or(0, |extras| extras.cost()),
+            Self::Append(append) => append.cost(),
             Self::Change { change, .. } => OVERHEAD + change.cost(),
             Self::Delete { .. } | Self::Create { .. } => OVERHEAD,
-            Self::Local { .. } | Self::Forget(_) => OVERHEAD,
+            Self::Local { .. } | Self::Forget(_) | Self::Pass { .. } => OVERHEAD,
         }
     }
 }

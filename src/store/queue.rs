@@ -121,6 +121,13 @@ impl CommitQueue {
         self.has_returned.store(true, Ordering::Relaxed);
     }
 
+    /// Wakes the committer's thread, or keeps it from its next sleep: for what it does not look for in the queue.
+    pub fn rouse(&self) {
+        if let Some(thread) = self.committer.get() {
+            thread.unpark();
+        }
+    }
+
     /// Sleeps until something is pushed, `timeout` is over, or for no reason at all. Only the committer's thread calls
     /// this.
     pub fn sleep(&self, timeout: Duration) {

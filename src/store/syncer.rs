@@ -132,19 +132,20 @@ impl Work {
 /// The syncer's thread.
 pub fn run(shared: &Arc<Shared>) {
     loop {
-        let work = shared.syncer.next();
-        let stop = work.stop;
-        if std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, work))).is_err() {
+        let mut work = shared.syncer.next();
+        if std::panic::catch_unwind(AssertUnwindSafe(|| carry_out(shared, &mut work))).is_err() {
             let dir = shared.dir.display();
-            shared.go_offline(&StoreError::new(format!("a defect of the syncer of {dir}: the panic is in the log")));
+            let error = StoreError::new(format!("a defect of the syncer of {dir}: the panic is in the log"));
+            shared.go_offline(&error);
+            publish(&mut work, &Err(error));
         }
-        if stop {
+        if work.stop {
             return;
         }
     }
 }
 
-fn carry_out(shared: &Shared, work: Work) {
+fn carry_out(shared: &Shared, work: &mut Work) {
     let synced = if work.needs_sync() || work.sync_by.is_some() {
         sync(shared)
     } else if work.rows {
@@ -152,24 +153,31 @@ fn carry_out(shared: &Shared, work: Work) {
     } else {
         shared.check_online()
     };
-    for publication in work.publications {
-        tell(&*publication.listener, |listener| match &synced {
+    publish(work, &synced);
+    let dead = std::mem::take(&mut work.dead);
+    if synced.is_ok() && !dead.is_empty() {
+        unlink(shared, dead);
+    }
+}
+
+fn publish(work: &mut Work, synced: &Result<(), StoreError>) {
+    for publication in work.publications.drain(..) {
+        tell(&*publication.listener, |listener| match synced {
             Ok(()) => listener.committed(publication.end),
             Err(error) => listener.failed(error),
         });
         publication.replica.syncing.fetch_sub(1, Ordering::Release);
     }
-    for answer in work.answers {
+    for answer in work.answers.drain(..) {
         super::reply(&answer, synced.clone());
-    }
-    if synced.is_ok() && !work.dead.is_empty() {
-        unlink(shared, work.dead);
     }
 }
 
 fn sync(shared: &Shared) -> Result<(), StoreError> {
     shared.check_online()?;
-    shared.database.sync().inspect_err(|error| shared.go_offline(error))
+    shared.database.sync().inspect_err(|error| shared.go_offline(error))?;
+    shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Drops the files that hold nothing but dead generations. What a file shares with a living neighbour, or what is not
