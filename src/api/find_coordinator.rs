@@ -97,8 +97,9 @@ fn coordinator(image: &MetadataImage, listener: &str, key_type: i8, key: &str) -
     match key_type {
         GROUP => of_group(image, listener, key)
             .ok_or_else(|| Refusal::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "The coordinator is not available.")),
+        // The one code on which every client gives up at once and says so.
         TRANSACTION => Err(Refusal::new(
-            ErrorCode::UNSUPPORTED_VERSION,
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             "This broker does not support transactions yet: remove transactional.id from the producer's configuration.",
         )),
         other => Err(Refusal::new(
@@ -113,4 +114,16 @@ fn of_group(image: &MetadataImage, listener: &str, group: &str) -> Option<(NodeI
     let leader = image.topic(CONSUMER_OFFSETS)?.partition(index)?.leader;
     let broker = image.brokers.get(&leader).filter(|broker| !broker.fenced)?;
     Some((leader, broker.endpoint(listener)?.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_transactions_is_told_so_that_no_client_asks_again() {
+        let refusal = coordinator(&MetadataImage::default(), "PLAINTEXT", TRANSACTION, "payments").unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        assert!(refusal.message.is_some_and(|sentence| sentence.contains("remove transactional.id")));
+    }
 }
