@@ -47,9 +47,9 @@ keys! {
         "How many samples the quota on moves between directories looks back over.";
     "alter.log.dirs.replication.quota.window.size.seconds" Int "1" [AtLeast(1.0)] Low ReadOnly NotYet
         "How long a sample of that quota lasts.";
-    "inter.broker.listener.name" String null [Any] Medium ReadOnly Honoured
+    "inter.broker.listener.name" String null [Any] Medium ReadOnly NotYet
         "The listener that brokers use among themselves.";
-    "security.inter.broker.protocol" String "PLAINTEXT" [OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])] Medium ReadOnly Honoured
+    "security.inter.broker.protocol" String "PLAINTEXT" [OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])] Medium ReadOnly NotYet
         "The security protocol among brokers, when inter.broker.listener.name is not set.";
     "follower.fetch.last.tiered.offset.enable" Boolean "false" [Any] Medium ClusterWide NotYet
         "Whether a new follower starts behind what is already tiered.";
