@@ -36,13 +36,14 @@ test: ## builds and runs all tests: units, properties, protocol conformance (TAR
 run-tests: compile
 	$(CARGO) test --release --locked --workspace $(ARGS)
 
-check: ## changes nothing: formatting, lints, architecture rules
+check: ## formatting, lints, architecture rules; changes no file of the checkout
 	@.ci/setup test
 	@$(MAKE) --no-print-directory run-check
 .PHONY: run-check
 run-check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --release --locked -p ottla --lib -- tidy::
 
 fix: ## formats, and applies what clippy can fix by itself
 	$(CARGO) fmt --all
@@ -51,7 +52,7 @@ fix: ## formats, and applies what clippy can fix by itself
 bench: ## Apache Kafka and Ottla side by side, figures as ratios (ARGS=store: the storage driver alone)
 	@.ci/setup compat
 	@$(MAKE) --no-print-directory compile
-	$(CARGO) run --release --locked -p ottla-bench --bin $(if $(ARGS),$(ARGS),compare)
+	$(CARGO) run --release --locked -p ottla-bench --bin $(if $(filter store,$(ARGS)),store -- $(filter-out store,$(ARGS)),compare -- $(ARGS))
 
 compat: ## real clients and Kafka's own tools against Ottla, a table (ARGS=fast: what CI runs)
 	@.ci/setup compat

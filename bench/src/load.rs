@@ -1,6 +1,6 @@
 //! The load: producers in closed loop or on a schedule, and a tail consumer that checks offsets and reads the stamps.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -42,20 +42,21 @@ pub fn closed_loop(to: &To, batch: &Batch, connections: usize, window: usize, ba
                 let frame = wire::produce(&to.topic, partition, -1, &batch.bytes);
                 let mut stream = wire::connect(&to.address);
                 let mut answer = Vec::new();
-                // A burst goes out in one write, as a pipelining client's does.
-                let burst: Vec<u8> = frame.repeat(if frame.len() < 4096 { window } else { 1 });
-                let per_write = burst.len() / frame.len();
+                let mut answers = BufReader::new(stream.try_clone().expect("a TCP socket"));
+                // The window slides: what the answers that have come make room for goes out in one write.
+                let frames = frame.repeat(window);
                 let (mut sent, mut answered) = (0, 0);
                 while answered < batches {
-                    while sent < batches && sent - answered + per_write <= window.max(per_write) {
-                        stream.write_all(&burst).expect("the broker reads");
-                        sent += per_write;
-                    }
-                    let due = if per_write > 1 { sent - answered } else { 1 };
-                    for _ in 0..due {
-                        wire::read_frame(&mut stream, &mut answer);
+                    let room = (window - (sent - answered)).min(batches - sent);
+                    stream.write_all(&frames[..room * frame.len()]).expect("the broker reads");
+                    sent += room;
+                    loop {
+                        wire::read_frame(&mut answers, &mut answer);
                         assert_eq!(wire::produce_error(&to.topic, &answer), 0, "produce is refused");
                         answered += 1;
+                        if !wire::has_frame(answers.buffer()) {
+                            break;
+                        }
                     }
                 }
             });

@@ -83,12 +83,17 @@ pub fn fetch(topic: &str, partition: i32, offset: i64, wait: Duration) -> Vec<u8
 }
 
 /// Reads one response frame into the buffer (without its length).
-pub fn read_frame(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
+pub fn read_frame(stream: &mut impl Read, buffer: &mut Vec<u8>) {
     let mut length = [0; 4];
     stream.read_exact(&mut length).expect("the broker answers");
     let length = u32::from_be_bytes(length) as usize;
     buffer.resize(length, 0);
     stream.read_exact(buffer).expect("the broker answers");
+}
+
+/// True when the bytes begin with a whole frame.
+pub fn has_frame(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|length| bytes.len() - 4 >= u32::from_be_bytes(*length) as usize)
 }
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
