@@ -145,7 +145,7 @@ def group(client):
         one.wait("all partitions", lambda: one.owned == {0, 1, 2, 3})
         assert one.got and two.got, "one member had everything"
         assert numbers(one.got + two.got) == list(range(400)), "not each record once"
-        assert sum(client.committed(group_id, topic).values()) == 400, client.committed(group_id, topic)
+        assert sum(client.committed(group_id, topic).values()) == 400, f"committed offsets: {client.committed(group_id, topic)}"
         client.produce(topic, numbered(range(400, 500)))
         one.wait("the rest", lambda: len(one.got) + len(two.got) >= 500)
         one.leave()
