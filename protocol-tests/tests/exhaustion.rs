@@ -1,5 +1,5 @@
-//! Peers that mean to use up the broker: its connections, its descriptors, its memory (RELIABILITY.md §2.2, rows 8 to 10,
-//! 35, 37, 43 to 45). Whatever they do, others are served meanwhile, and afterwards nothing of it is left.
+//! Peers that mean to use up the broker: its connections, its descriptors, its memory. Whatever they do, others are
+//! served meanwhile, and afterwards nothing of it is left.
 //!
 //! What would use up Apache Kafka too (it has no such bounds) runs against a broker of the test's own only.
 

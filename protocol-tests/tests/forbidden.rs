@@ -1,4 +1,4 @@
-//! What no client may do although the protocol has words for it (RELIABILITY.md §2.2, rows 32, 33, 36, 39, 40, 47).
+//! What no client may do although the protocol has words for it.
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
 use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};

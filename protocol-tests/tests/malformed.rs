@@ -1,4 +1,4 @@
-//! Hostile frames (RELIABILITY.md §2.2, rows 1 to 11 and 41 to 43): each ends its own connection at most.
+//! Hostile frames: each ends its own connection at most.
 //!
 //! After each, a canary on another connection must be answered. The memory of an Ottla that these tests started is
 //! measured too, against the bound that the row names; it is shared with the tests that run beside, so the bounds are

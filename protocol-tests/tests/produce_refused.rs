@@ -1,4 +1,4 @@
-//! Produce (0): batches that a broker must refuse, one broken thing each (RELIABILITY.md §2.2, rows 12 to 30).
+//! Produce (0): batches that a broker must refuse, one broken thing each.
 //!
 //! Where two codes are named, the broker may find the fault in its header check or in its records: a client treats
 //! both as "this batch will never be accepted".
