@@ -33,7 +33,9 @@
 //!    log-append time, the timestamp fields. The one exception is a topic's own `compression.type`.
 //! 7. Everything has a limit, by Kafka's name where Kafka has one. Memory is taken by bytes received, never by a count that
 //!    somebody declared.
-//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path.
+//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path. One exception: whoever
+//!    holds the store's committer writes to RocksDB and takes the lock of a replica or a partition inside; nobody takes the
+//!    committer under one of those.
 //! 9. No trait with one implementation, no method for tests only, no `unsafe` without its reason.
 //!
 //! # Deliberately absent
