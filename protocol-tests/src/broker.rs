@@ -157,15 +157,6 @@ impl Broker {
         Some(std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the broker lives"))
     }
 
-    /// The processor time that it has used, in clock ticks of 10 ms; `None` for a broker that these tests did not start.
-    pub fn cpu_ticks(&self) -> Option<u64> {
-        let stat = self.proc("stat")?;
-        // The fields behind the name, which may hold blanks: user and system time are the 14th and 15th of all.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut times = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
-        Some(times.next()? + times.next()?)
-    }
-
     /// Open files and sockets; `None` for a broker that these tests did not start.
     pub fn descriptors(&self) -> Option<usize> {
         let pid = self.process.as_ref()?.pid;

@@ -124,5 +124,6 @@ impl Log {
         self.segment = Segment { first: self.next, bytes_before: self.bytes_end, first_timestamp: Timestamp::NONE };
         self.segment_max_timestamp = Timestamp::NONE;
         self.segment_appended = Timestamp::NONE;
+        self.segment_created = Timestamp::NONE;
     }
 }
