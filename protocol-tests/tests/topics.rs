@@ -359,3 +359,14 @@ async fn a_topic_made_again_starts_empty_with_another_id() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_setting_without_effect_is_taken_and_warned_of() {
+    let Some(own) = broker::own(&[]) else { return };
+    let mut client = own.connect().await;
+    let topic = create_topic(&mut client, 2, &[("cleanup.policy", "compact"), ("min.compaction.lag.ms", "7")]).await;
+    create_topic(&mut client, 1, &[("retention.ms", "7")]).await;
+    let words = "without effect in this version: cleanup.policy=compact, min.compaction.lag.ms=7";
+    until("it says so", async || (own.said(words) > 0).then_some(())).await;
+    assert_eq!((own.said(words), own.said(&topic.name)), (1, 1), "a line for the topic, and none for the other");
+}

@@ -230,6 +230,20 @@ fn an_internal_segment_size_replaces_the_public_one() {
 }
 
 #[test]
+fn what_a_topic_asks_for_in_vain_is_named() {
+    let idle = |pairs: &[(&str, &str)]| {
+        topic::without_effect(&pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    };
+    assert_eq!(idle(&[("retention.ms", "7"), ("cleanup.policy", "delete")]), [] as [String; 0]);
+    assert_eq!(idle(&[("cleanup.policy", "compact,delete")]), ["cleanup.policy=compact,delete"]);
+    assert_eq!(
+        idle(&[("min.compaction.lag.ms", "5"), ("unclean.leader.election.enable", "true")]),
+        ["min.compaction.lag.ms=5", "unclean.leader.election.enable=true"]
+    );
+    assert_eq!(idle(&[("min.compaction.lag.ms", "0")]), [] as [String; 0], "the default asks for nothing");
+}
+
+#[test]
 fn without_configuration_only_this_machine_is_served() {
     let Loaded { config, notices } = loaded(&[]);
     assert_eq!(notices, []);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::BrokerConfig;
-use super::key::{Key, Kind, Scope, Value};
+use super::key::{Key, Kind, Scope, Support, Value};
 use super::table;
 use super::values::FromValue;
 
@@ -182,6 +182,18 @@ pub fn validate_all(overrides: &BTreeMap<String, String>, broker: &BrokerConfig)
         ));
     }
     Ok(())
+}
+
+/// What a topic asks for and this version does not do, as `key=value`; empty when it does all of it.
+pub fn without_effect(overrides: &BTreeMap<String, String>) -> Vec<String> {
+    let asked = overrides.iter().filter(|(name, text)| {
+        let Some(key) = table::topic_keys().get(name.as_str()) else { return false };
+        let differs = || key.parse(text).is_ok_and(|value| Some(value) != key.default_value());
+        // The policy is honoured but for its one half.
+        let compacts = || name.as_str() == "cleanup.policy" && text.contains("compact");
+        key.support == Support::NotYet && differs() || compacts()
+    });
+    asked.map(|(name, text)| format!("{name}={text}")).collect()
 }
 
 /// Where a value comes from, as `DescribeConfigsResponse.ConfigSource`. Broker values that change while the broker

@@ -140,7 +140,6 @@ impl Log {
 
     /// Puts another configuration in force, from the next append on.
     pub fn set_config(&mut self, config: Arc<TopicConfig>) {
-        announce_compaction(&self.replica, &self.config, &config);
         self.config = config;
         self.oldest = None;
     }
@@ -381,14 +380,4 @@ fn encode_epochs(epochs: &LeaderEpochs) -> Vec<u8> {
     let mut encoded = Vec::new();
     epochs.encode(&mut encoded);
     encoded
-}
-
-/// Says once per change of a topic that compaction has no cleaner yet.
-fn announce_compaction(replica: &Replica, before: &TopicConfig, after: &TopicConfig) {
-    if after.cleanup_policy.compact && !before.cleanup_policy.compact {
-        tracing::info!(
-            replica = replica.id().0,
-            "cleanup.policy=compact is accepted, but this version has no cleaner: nothing is compacted"
-        );
-    }
 }

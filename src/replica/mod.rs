@@ -27,7 +27,7 @@ pub use fetch::FetchSessions;
 pub use partition::Partition;
 pub use producer_ids::ProducerIds;
 
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, TopicConfig, topic};
 use crate::controller::Listener;
 use crate::controller::image::{MetadataImage, TopicImage};
 use crate::env;
@@ -289,7 +289,7 @@ impl Replicas {
             Some(before) if installed.image.topic_by_id(image.id).is_some_and(|old| old.configs == image.configs) => {
                 Arc::clone(&before.config)
             }
-            _ => Arc::new(TopicConfig::resolve(&image.configs, &self.config)),
+            _ => self.configure(image),
         };
         let mut partitions = Vec::with_capacity(image.partitions.len());
         for (index, partition) in image.partitions.iter().enumerate() {
@@ -308,6 +308,15 @@ impl Replicas {
         let metrics = before.map_or_else(|| self.metrics.topic(&image.name), |before| Arc::clone(&before.metrics));
         let internal = image.is_internal();
         Topic { name: Arc::clone(&image.name), id: image.id, internal, config, metrics, partitions }
+    }
+
+    /// What a topic's settings come to; says which of them this version does not honour.
+    fn configure(&self, image: &TopicImage) -> Arc<TopicConfig> {
+        let idle = topic::without_effect(&image.configs);
+        if !idle.is_empty() && !image.is_internal() {
+            tracing::warn!(topic = %image.name, "without effect in this version: {}", idle.join(", "));
+        }
+        Arc::new(TopicConfig::resolve(&image.configs, &self.config))
     }
 
     fn open(&self, installed: &Installed, topic: &TopicImage, index: usize, config: &Arc<TopicConfig>) -> Hosted {
