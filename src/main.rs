@@ -82,7 +82,8 @@ fn start(arguments: &Arguments) -> Result<(), Vec<String>> {
         }
     }
     raise_file_limit();
-    let workers = thread::available_parallelism().map_or(1, usize::from);
+    // Two at least: one of them may be in a commit that the disk delays.
+    let workers = thread::available_parallelism().map_or(1, usize::from).max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("ottla-worker")

@@ -99,9 +99,12 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         return Reply::Now(encode(&response, version, &counted));
     }
     let answer = async move {
-        let left = Duration::from_millis(deadline.since_ms(env::tick()));
-        // Over or not, what is decided is answered, and what is not is timed out.
-        let _over = tokio::time::timeout(left, wait.decided()).await;
+        // Committed by the connection's own thread, it is decided by now: then there is nothing to time.
+        if !wait.is_decided() {
+            let left = Duration::from_millis(deadline.since_ms(env::tick()));
+            // Over or not, what is decided is answered, and what is not is timed out. Boxed: few need it.
+            let _over = tokio::time::timeout(left, wait.decided()).boxed().await;
+        }
         conclude(&mut response, &wait, &places);
         encode(&response, version, &counted)
     };
@@ -166,7 +169,7 @@ impl Appends<'_> {
         let batch = validate_produced(records, rules)?;
         let (count, bytes) = (batch.header.record_count, batch.bytes.len());
         let place = (self.acks != Acks::None).then_some((&self.wait, place));
-        let appended = partition.append_and_wait(batch, self.acks, place).map_err(refuse)?;
+        let appended = partition.append_and_wait(batch, self.acks, self.now, place).map_err(refuse)?;
         topic.metrics.count(|counts| &counts.messages_in, u64::try_from(count).unwrap_or(0));
         topic.metrics.count(|counts| &counts.bytes_in, bytes as u64);
         Ok(ProducePartitionResponse {

@@ -76,20 +76,20 @@ impl Partition {
 
     /// Appends a batch. It is acknowledged when [`Partition::wait_high_watermark`] of its end says so.
     pub fn append(self: &Arc<Self>, batch: ProducedBatch, acks: Acks) -> Result<Appended, ErrorCode> {
-        self.append_and_wait(batch, acks, None)
+        self.append_and_wait(batch, acks, env::now(), None)
     }
 
-    /// Appends a batch; on success `place` of the wait is told when the batch is acknowledged or lost. A refusal tells
+    /// Appends a batch at a time of the wall clock; on success `place` of the wait is told when the batch is acknowledged or lost. A refusal tells
     /// nobody but the caller.
     pub fn append_and_wait(
         self: &Arc<Self>,
         batch: ProducedBatch,
         acks: Acks,
+        now: Timestamp,
         place: Option<(&Arc<AckWait>, usize)>,
     ) -> Result<Appended, ErrorCode> {
         self.host.gate.check()?;
         let listener: Arc<dyn CommitListener> = Arc::<Self>::clone(self);
-        let now = env::now();
         self.with(|state, effects| {
             let (log, epoch) = state.leading(acks)?;
             let appended = log.append(batch, epoch, now, &listener)?;

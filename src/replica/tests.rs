@@ -178,7 +178,8 @@ async fn an_offset_outside_the_log_is_out_of_range() {
 async fn acks_of_the_leader_wait_for_the_commit_too() {
     let (_dir, house) = house();
     let wait = AckWait::new(1);
-    let appended = house.partition(0).append_and_wait(batch(&["a"]), Acks::Leader, Some((&wait, 0))).unwrap();
+    let appended =
+        house.partition(0).append_and_wait(batch(&["a"]), Acks::Leader, Timestamp(0), Some((&wait, 0))).unwrap();
     wait.decided().await;
     assert_eq!(wait.outcome(0), Some(ErrorCode::NONE));
     assert!(house.partition(0).log_end_offset() >= appended.end_offset);
@@ -194,7 +195,7 @@ async fn a_repeated_batch_joins_the_wait_of_the_first() {
         .into_iter()
         .enumerate()
         .map(|(place, sequence)| {
-            partition.append_and_wait(idempotent(sequence), Acks::All, Some((&wait, place))).unwrap()
+            partition.append_and_wait(idempotent(sequence), Acks::All, Timestamp(0), Some((&wait, place))).unwrap()
         })
         .collect();
     assert_eq!(appends.iter().map(|a| a.base_offset.get()).collect::<Vec<_>>(), [0, 1, 0]);

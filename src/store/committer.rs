@@ -19,15 +19,13 @@ use rocksdb::WriteOptions;
 use super::commit::{Commit, Generations};
 use super::directory::SequenceFile;
 use super::operation::{Append, Operation, StoredBatch};
-use super::queue::BURST_BYTES;
+use super::queue::COMMIT_BYTES;
 use super::replica::Replica;
 use super::syncer::Publication;
 use super::{ABANDON, CLOSE, CommitListener, RUN, Shared, recover};
 use crate::env;
 use crate::error::StoreError;
 
-/// Bytes of one write at most, but for a last batch that is larger.
-const COMMIT_BYTES: usize = 512 << 10;
 /// Bytes of a write and a memtable beside each record batch: key, lengths, the list's node.
 const ROW_BYTES: usize = 48;
 /// The longest single delay while the flushes are late but the open generation has room.
@@ -126,7 +124,7 @@ impl Committer {
     pub(super) fn commit_little(&mut self) {
         let shared = &self.shared;
         let is_full = self.generation_bytes >= shared.options.generation_bytes;
-        if is_full || shared.queue.bytes() > BURST_BYTES || shared.stop.load(Ordering::Acquire) != RUN {
+        if is_full || shared.queue.bytes() > COMMIT_BYTES || shared.stop.load(Ordering::Acquire) != RUN {
             return;
         }
         self.guarded(|committer| {

@@ -30,8 +30,8 @@ pub const COMPACTED: &str = "compacted";
 /// Facts of this broker and directory.
 pub const LOCAL: &str = "local";
 
-/// Unflushed generations that may wait while the open one fills: with it, at most three memtables.
-const UNFLUSHED_MAX: u64 = 2;
+/// Unflushed generations that may wait while the open one fills: what a disk may be late by, in memory.
+const UNFLUSHED_MAX: u64 = 4;
 /// Rows are few: a memtable of them is small.
 const ROWS_MEMTABLE: usize = 8 << 20;
 
@@ -190,7 +190,6 @@ fn common_options() -> Options {
     db.set_manifest_preallocation_size(256 << 10);
     // Clients compress.
     db.set_compression_type(DBCompressionType::None);
-    db.set_max_write_buffer_number(3);
     db.set_level_compaction_dynamic_level_bytes(false);
     db
 }
@@ -202,6 +201,7 @@ fn record_options(memtable_bytes: usize) -> Options {
     // rates, where a log that is deleted in time never reaches the disk at all.
     db.set_recycle_log_file_num(1);
     db.set_write_buffer_size(memtable_bytes);
+    db.set_max_write_buffer_number(1 + i32::try_from(UNFLUSHED_MAX).expect("a few"));
     // Files leave level 0 by renaming (deleting files in a range does not look there) and never leave level 1.
     db.set_level_zero_file_num_compaction_trigger(2);
     db.set_level_zero_slowdown_writes_trigger(64);

@@ -65,7 +65,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { tail_cache_bytes: 64 << 20, generation_bytes: 64 << 20, queue_bytes: 32 << 20 }
+        Self { tail_cache_bytes: 64 << 20, generation_bytes: 32 << 20, queue_bytes: 32 << 20 }
     }
 }
 

@@ -17,8 +17,9 @@ use super::operation::Operation;
 
 /// An append beyond this many times the limit is refused: someone did not ask for room.
 const HARD_FACTOR: usize = 4;
-/// What a thread may commit itself at the end of its burst. More is the committer's, and it starts at once.
-pub const BURST_BYTES: usize = 128 << 10;
+/// Bytes of one write at most, but for a last batch that is larger; and what a thread may commit itself at the end of its
+/// burst. More is the committer's, and it starts at once.
+pub const COMMIT_BYTES: usize = 512 << 10;
 
 thread_local! {
     /// The queue whose burst the thread is in; null in none. Only compared, never followed.
@@ -68,7 +69,7 @@ impl CommitQueue {
         let cost = operation.cost();
         let bytes = self.bytes.fetch_add(cost, Ordering::Relaxed).saturating_add(cost);
         self.operations.push(operation);
-        if bytes > BURST_BYTES || !std::ptr::eq(BURST.get(), self) {
+        if bytes > COMMIT_BYTES || !std::ptr::eq(BURST.get(), self) {
             self.wake();
         }
     }
