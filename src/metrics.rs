@@ -7,6 +7,7 @@
 
 mod samples;
 mod times;
+mod unsent;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 
 pub use samples::Samples;
 pub use times::Times;
+pub use unsent::{Carried, Unsent};
 
 use crate::error::ErrorCode;
 
@@ -306,6 +308,8 @@ type Source = Box<dyn Fn(&mut Samples) + Send + Sync>;
 
 /// Every counter of the process.
 pub struct Metrics {
+    /// What peers have not taken of their answers.
+    pub unsent: Arc<Unsent>,
     requests: Box<[RequestMetrics]>,
     all_topics: Arc<TopicCounts>,
     topics: Mutex<Topics>,
@@ -317,6 +321,7 @@ impl Metrics {
     /// Counters for these APIs, by their place in the API table.
     pub fn new(apis: impl Iterator<Item = (&'static str, RangeInclusive<i16>)>) -> Arc<Self> {
         Arc::new(Self {
+            unsent: Arc::default(),
             requests: apis.map(|(name, versions)| RequestMetrics::new(name, &versions)).collect(),
             all_topics: Arc::default(),
             topics: Mutex::default(),
@@ -359,6 +364,8 @@ impl Metrics {
                 topic.topic.show(&[("topic", name)], &mut samples);
             }
         }
+        #[expect(clippy::cast_precision_loss, reason = "far fewer bytes than a float counts exactly")]
+        samples.gauge("ottla_unsent_response_bytes", &[], self.unsent.bytes() as f64);
         self.sources.lock().iter().for_each(|source| source(&mut samples));
         samples.render()
     }

@@ -88,6 +88,13 @@ impl Client {
         self.stream.write_all(bytes).await
     }
 
+    /// Awaits the first byte of the next answer and leaves it where it is.
+    pub async fn await_byte(&self) {
+        let read = timeout(PATIENCE, self.stream.peek(&mut [0])).await;
+        let bytes = read.unwrap_or_else(|_| panic!("no byte within {PATIENCE:?}")).expect("an open connection");
+        assert_eq!(bytes, 1, "the broker closed the connection");
+    }
+
     /// Receives one frame, without its length prefix.
     pub async fn receive_frame(&mut self) -> io::Result<Bytes> {
         let read = async {

@@ -181,6 +181,7 @@ broker_config! {
     ottla_log_format: LogFormat,
     ottla_produce_validate: ProduceValidation,
     ottla_tail_cache_bytes: i64,
+    ottla_unsent_max_bytes: i64,
     process_roles: Vec<String>,
     producer_id_expiration_check_interval_ms: i32,
     producer_id_expiration_ms: i32,

@@ -26,6 +26,12 @@ pub struct ColdRead {
 }
 
 impl ColdRead {
+    /// The same read of about so many bytes at most.
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.wanted.max_bytes = self.wanted.max_bytes.min(bytes);
+        self
+    }
+
     /// Reads; blocks. The batches lie in one buffer, each checked by its CRC. Empty when nothing is there any more.
     pub fn run(self) -> Result<Batches, StoreError> {
         let wanted = self.wanted;

@@ -20,6 +20,7 @@ use super::wait::{DirtyQueue, WatchPlace};
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
 use crate::log::ColdRead;
+use crate::metrics::Carried;
 use crate::types::Tick;
 
 /// Partitions that all fetches which wait may hold together, each some hundreds of bytes. A fetch beyond it does not wait.
@@ -117,9 +118,13 @@ pub struct Fetching {
     sessions: Arc<FetchSessions>,
     replicas: Arc<Replicas>,
     limits: Limits,
+    /// What it may carry as things stand: less than its limit where much is unsent.
+    most: usize,
     kind: Kind,
     live: Option<Box<LiveSession>>,
     cold: Vec<Cold>,
+    /// What the answer carries by now, counted with what all connections have not sent.
+    carried: Carried,
     /// From when it first had to wait.
     held: Option<Held>,
 }
@@ -179,7 +184,9 @@ impl FetchSessions {
         live: Box<LiveSession>,
     ) -> Fetching {
         let (sessions, replicas) = (Arc::clone(self), Arc::clone(replicas));
-        Fetching { sessions, replicas, limits, kind, live: Some(live), cold: Vec::new(), held: None }
+        let carried = replicas.begin_answer();
+        let most = limits.max_bytes;
+        Fetching { sessions, replicas, limits, most, kind, live: Some(live), cold: Vec::new(), carried, held: None }
     }
 
     fn check_in(&self, id: i32, live: Box<LiveSession>) {
@@ -215,7 +222,9 @@ impl Fetching {
     /// Looks at what is pending. True when the answer can be made; otherwise [`Fetching::wait`].
     pub fn look(&mut self) -> bool {
         let full = !matches!(self.kind, Kind::Incremental(_));
-        let (limits, replicas) = (self.limits, Arc::clone(&self.replicas));
+        let replicas = Arc::clone(&self.replicas);
+        let most = self.limits.max_bytes.min(replicas.answer_share());
+        self.most = most;
         // What is still to be read from files has its room already.
         let mut reserved = 0;
         let live = self.live.as_mut().expect("a fetch has its session until it is answered");
@@ -223,7 +232,7 @@ impl Fetching {
         for _ in 0..live.session.pending() {
             let Some(slot) = live.session.next_pending() else { break };
             let taken = live.session.answered_bytes() + reserved;
-            let room = limits.max_bytes.saturating_sub(taken);
+            let room = most.saturating_sub(taken);
             let min_one = taken == 0;
             if room == 0 && !min_one && !full {
                 live.session.defer(slot);
@@ -238,6 +247,7 @@ impl Fetching {
                 }
             }
         }
+        self.carried.set(live.session.answered_bytes());
         self.cold.is_empty() && (self.is_satisfied() || !self.may_wait())
     }
 
@@ -252,7 +262,7 @@ impl Fetching {
     fn is_satisfied(&self) -> bool {
         let Some(live) = &self.live else { return true };
         let session = &live.session;
-        session.answered_bytes() >= self.limits.min_bytes
+        session.answered_bytes() >= self.limits.min_bytes.min(self.most)
             || session.must_respond()
             || session.is_empty()
             || env::tick() >= self.limits.deadline
@@ -264,6 +274,8 @@ impl Fetching {
             for cold in std::mem::take(&mut self.cold) {
                 let answer = self.read_cold(cold.answer, cold.read).await;
                 self.live().session.answer(cold.slot, answer);
+                let carried = self.live().session.answered_bytes();
+                self.carried.set(carried);
             }
             if self.is_satisfied() || !self.may_wait() {
                 return;
@@ -284,6 +296,8 @@ impl Fetching {
     async fn read_cold(&self, mut answer: Answer, read: ColdRead) -> Answer {
         let permit = Arc::clone(&self.replicas.cold_reads).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
+        // Asked again: others may have taken much since this read was planned.
+        let read = read.at_most(self.replicas.answer_share());
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             read.run()

@@ -33,7 +33,7 @@ use crate::controller::image::{MetadataImage, TopicImage};
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
 use crate::log::Log;
-use crate::metrics::{Metrics, TopicMetrics};
+use crate::metrics::{Carried, Metrics, TopicMetrics};
 use crate::store::{ReplicaId, Store};
 use crate::types::{NodeId, Tick, TopicId};
 use partition::{Host, Standing};
@@ -195,6 +195,16 @@ impl Replicas {
         });
         // A store that lets go of the promise has ended, and has nothing to make room for.
         woken.map(|_woken| ())
+    }
+
+    /// How much one more answer may carry, beyond one batch, so that what consumers have not read stays within bounds.
+    pub fn answer_share(&self) -> usize {
+        self.metrics.unsent.share(usize::try_from(self.config.ottla_unsent_max_bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Nothing yet of an answer that is being put together.
+    pub fn begin_answer(&self) -> Carried {
+        Carried::new(&self.metrics.unsent)
     }
 
     /// Runs `work`, in which appends are queued, and commits them together, if possible before this returns.

@@ -69,7 +69,7 @@ impl Connection {
     pub fn new(stream: TcpStream, shared: Arc<Shared>, pulse: Arc<Pulse>, context: RequestContext) -> Self {
         let metrics = shared.metrics.listener(&context.listener);
         let input = Input::new(shared.settings.max_request_bytes);
-        let (output, active) = (Output::default(), env::tick());
+        let (output, active) = (Output::new(&shared.metrics.unsent), env::tick());
         Self { stream, shared, metrics, pulse, context, input, output, charged: 0, beyond: None, active, ending: None }
     }
 
@@ -188,7 +188,7 @@ impl Connection {
                 Poll::Ready(Err(error)) => {
                     // Nothing that is owed can be sent any more.
                     self.fail(&error, now);
-                    self.output = Output::default();
+                    self.output.give_up();
                     break;
                 }
             }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::api::{Call, Frame, Reply};
 use crate::error::Disconnect;
+use crate::metrics::{Carried, Unsent};
 use crate::types::Tick;
 use crate::wire::frame::response_head;
 
@@ -48,7 +50,6 @@ enum Slot {
 }
 
 /// The answers of one connection that have not left.
-#[derive(Default)]
 pub struct Output {
     slots: VecDeque<Slot>,
     pieces: VecDeque<Bytes>,
@@ -57,9 +58,29 @@ pub struct Output {
     /// Bytes in ready slots.
     ready: usize,
     barrier: bool,
+    /// What of both is counted with that of all connections.
+    carried: Carried,
 }
 
 impl Output {
+    /// Nothing is owed.
+    pub fn new(unsent: &Arc<Unsent>) -> Self {
+        let (slots, pieces) = (VecDeque::new(), VecDeque::new());
+        Self { slots, pieces, leaving: 0, ready: 0, barrier: false, carried: Carried::new(unsent) }
+    }
+
+    /// The peer takes nothing more: nothing is owed.
+    pub fn give_up(&mut self) {
+        (self.leaving, self.ready, self.barrier) = (0, 0, false);
+        self.slots.clear();
+        self.pieces.clear();
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.carried.set(self.leaving + self.ready);
+    }
+
     /// True when another request may be started.
     pub fn has_room(&self) -> bool {
         self.slots.len() < SLOTS && self.leaving + self.ready < UNSENT_LIMIT && !self.barrier
@@ -83,6 +104,7 @@ impl Output {
             Reply::Now(frame) => {
                 self.ready += frame.size();
                 self.slots.push_back(Slot::Ready(asked, frame));
+                self.count();
             }
             Reply::Later(answer) => self.slots.push_back(Slot::Waiting(asked, answer)),
             Reply::Barrier(answer) => {
@@ -111,6 +133,7 @@ impl Output {
                     let Poll::Ready(frame) = answer.poll_unpin(cx) else { return };
                     self.ready += frame.size();
                     *slot = Slot::Ready(*asked, frame);
+                    self.carried.set(self.leaving + self.ready);
                 }
                 Slot::Silent(done) => {
                     if done.poll_unpin(cx).is_pending() {
@@ -142,6 +165,7 @@ impl Output {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.leaving -= written;
+        self.count();
         let mut left = written;
         while let Some(piece) = self.pieces.front_mut() {
             if piece.len() > left {

@@ -21,4 +21,6 @@ keys! {
         "How far a compressed batch is looked into before it is stored: its frame, CRC and bounds, or every record as Kafka does.";
     "ottla.tail.cache.bytes" Long "67108864" [AtLeast(0.0)] Medium ReadOnly Honoured
         "How much memory holds the newest batches for consumers that keep up.";
+    "ottla.unsent.max.bytes" Long "268435456" [AtLeast(1.0)] Medium ReadOnly Honoured
+        "How much memory answers may take that consumers have not read yet, all together: as it runs short, fetches carry less.";
 }
