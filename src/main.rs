@@ -18,8 +18,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing_subscriber::EnvFilter;
 
-use ottla::api::{self, Call, MetadataAnswers, RequestContext};
-use ottla::broker::Broker;
+use ottla::api::{self, Call, RequestContext};
+use ottla::broker::{Broker, MetadataAnswers};
 use ottla::config::{BrokerConfig, LogFormat, Notice, source};
 use ottla::controller::Controller;
 use ottla::error::{Disconnect, StoreError};

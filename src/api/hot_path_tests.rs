@@ -18,21 +18,20 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tempfile::TempDir;
 
 use crate::api::{
-    Frame, MetadataAnswers, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets,
-    offset_for_leader_epoch, produce,
+    Frame, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets, offset_for_leader_epoch, produce,
 };
-use crate::broker::Broker;
+use crate::broker::{Broker, MetadataAnswers};
 use crate::config::BrokerConfig;
 use crate::controller::image::CONSUMER_OFFSETS;
 use crate::controller::{Controller, MetadataImage, NewTopic};
 use crate::env;
 use crate::error::ErrorCode;
 use crate::group::Groups;
-use crate::log::batch::BatchBuilder;
 use crate::metrics::Metrics;
 use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::store::{Store, StoreOptions};
 use crate::types::{Timestamp, TopicId};
+use crate::wire::batch::BatchBuilder;
 use crate::wire::message::Newer;
 
 type Serve = fn(&Arc<Broker>, &RequestContext, Bytes) -> Reply<Frame>;

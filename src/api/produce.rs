@@ -25,10 +25,11 @@ use crate::broker::Broker;
 use crate::config::{BrokerConfig, CompressionType, ProduceValidation, TimestampType, TopicConfig};
 use crate::env;
 use crate::error::{Disconnect, ErrorCode};
-use crate::log::batch::{BatchHeader, MAGIC, Refused, Rules, validate_produced};
+use crate::log::validate::{Refused, Rules, validate_produced};
 use crate::replica::wait::AckWait;
 use crate::replica::{Acks, Topic};
 use crate::types::{Offset, Timestamp, TopicId};
+use crate::wire::batch::{BatchHeader, MAGIC};
 use crate::wire::compress::{Codec, Compression};
 use crate::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic, ProduceTopicResponse,

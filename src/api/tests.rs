@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::*;
+use crate::broker::MetadataAnswers;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::group::Groups;

@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use proptest::prelude::*;
 
-use super::batch::BatchBuilder;
 use super::*;
 use crate::config::{CleanupPolicy, CompressionType};
 use crate::store::{ReplicaId, StoreOptions};
 use crate::types::{ProducerEpoch, ProducerId, TopicId};
+use crate::wire::batch::{self, BatchBuilder};
 
 struct Heard(parking_lot::Mutex<Sender<Offset>>);
 
