@@ -228,12 +228,21 @@ async fn a_produce_that_may_not_be_is_refused_with_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acks_0_is_silent_and_its_failure_closes_the_connection() {
+async fn acks_0_is_silent_and_its_failure_closes_the_connection_and_is_counted() {
     let served = served().await;
+    let counted = || {
+        let page = served.broker.metrics.render();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("kafka_network_requestmetrics_errors_total"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
     let good = start(&served, produce::serve, 9, &produce_to(0, "t", vec![(0, Some(batch("a")))]));
     assert!(matches!(good, Reply::Silent));
-    let bad = start(&served, produce::serve, 9, &produce_to(0, "t", vec![(9, Some(batch("a")))]));
+    assert_eq!(counted(), [""; 0], "as in Kafka, which counts answers");
+    let both = vec![(1, Some(batch("a"))), (9, Some(batch("a")))];
+    let bad = start(&served, produce::serve, 9, &produce_to(0, "t", both));
     assert!(matches!(bad, Reply::Close(_)));
+    let each = ["NONE", "UNKNOWN_TOPIC_OR_PARTITION"];
+    assert_eq!(counted(), each.map(|error| format!("{{request=\"Produce\",error=\"{error}\"}} 1")));
     let response: FetchResponse = ask(&served, fetch::serve, 11, &fetch_from(&[(0, 0)], 1)).await;
     assert!(ends_with(records(partitions(&response)[0]), "a"));
 }
