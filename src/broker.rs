@@ -1,10 +1,13 @@
 //! The bundle that handlers are given: handles to the rooms below, and no logic.
 //!
-//! It must stay small: a handler that needs something new asks a room for it.
+//! It must stay small: a handler that needs something new asks a room for it. It knows no API and no socket.
+
+mod metadata_answers;
 
 use std::sync::Arc;
 
-use crate::api::MetadataAnswers;
+pub use metadata_answers::{Answer, MetadataAnswers, Question};
+
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::group::Groups;

@@ -18,9 +18,10 @@
 //!
 //! What can be checked is checked, by `tidy.rs` and clippy.
 //!
-//! 1. Imports go down only, along the table in `tidy.rs`. [`log`](mod@log) knows no tokio. Only [`store`] names rocksdb, only
-//!    `controller/raft*.rs` names openraft, only [`env`](mod@env) reads a clock or a source of chance. Types of kafka-protocol
-//!    stop at [`api`] and [`wire`].
+//! 1. Imports go down only, along the table in `tidy.rs`, and the table itself goes down only: no two rooms know each other.
+//!    Formats of bytes are in [`wire`], below all that use them. [`log`](mod@log) knows no tokio. Only [`store`] names
+//!    rocksdb, only `controller/raft*.rs` names openraft, only [`env`](mod@env) reads a clock or a source of chance. Types of
+//!    kafka-protocol stop at [`api`] and [`wire`].
 //! 2. Cores take `now` and data, and return effects; a core can be cloned, compared, replayed. Shells carry out what cores
 //!    decide. If a bug needs a socket to reproduce, the logic is in the wrong file.
 //! 3. An API is one file, one row in the table, one module of the protocol tests. What is advertised is what the row says.

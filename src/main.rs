@@ -18,8 +18,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing_subscriber::EnvFilter;
 
-use ottla::api::{self, Call, MetadataAnswers, RequestContext};
-use ottla::broker::Broker;
+use ottla::api::{self, Call, RequestContext};
+use ottla::broker::{Broker, MetadataAnswers};
 use ottla::config::{BrokerConfig, LogFormat, Notice, source};
 use ottla::controller::Controller;
 use ottla::error::{Disconnect, StoreError};
@@ -310,5 +310,38 @@ impl Rooms {
         self.sweeper.abort();
         self.broker.replicas.checkpoint(false);
         self.broker.controller.stop().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(unsafe_code, reason = "what C++ is given can only be asked in C's terms")]
+
+    use std::ffi::c_void;
+
+    unsafe extern "C" {
+        /// C++'s `operator new(size_t)`, which RocksDB allocates with.
+        #[link_name = "_Znwm"]
+        fn operator_new(bytes: usize) -> *mut c_void;
+        /// C++'s `operator delete(void*)`.
+        #[link_name = "_ZdlPv"]
+        fn operator_delete(memory: *mut c_void);
+        /// mimalloc: is this memory mine?
+        fn mi_is_in_heap_region(memory: *const c_void) -> bool;
+    }
+
+    #[test]
+    fn rust_and_cpp_have_one_allocator() {
+        let of_rust = Box::new([0_u8; 100]);
+        let on_the_stack = [0_u8; 100];
+        // SAFETY: the second function frees what the first gave, once; the third only looks at an address.
+        let found = unsafe {
+            let of_cpp = operator_new(100);
+            let addresses = [of_cpp.cast_const(), of_rust.as_ptr().cast(), on_the_stack.as_ptr().cast()];
+            let found = addresses.map(|address| mi_is_in_heap_region(address));
+            operator_delete(of_cpp);
+            found
+        };
+        assert_eq!(found, [true, true, false], "of C++, of Rust, on the stack");
     }
 }

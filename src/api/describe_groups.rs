@@ -1,4 +1,6 @@
 //! DescribeGroups 0–6: state, protocol and members of classic groups.
+//!
+//! A group that is named again is INVALID_REQUEST the second time: Kafka repeats it.
 
 use std::sync::Arc;
 
@@ -6,7 +8,7 @@ use futures_util::future::join_all;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 
-use super::group_words::{self, wire_text};
+use super::group_words::{self, Mentions, wire_text};
 use super::{Reply, RequestContext};
 use crate::broker::Broker;
 use crate::error::ErrorCode;
@@ -28,15 +30,18 @@ pub fn handle(
 ) -> Reply<DescribeGroupsResponse> {
     let version = context.api_version;
     let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };
+    let mut mentions = Mentions::default();
     let looks: Vec<_> = request
         .groups
         .into_iter()
         .map(|id| {
             let name = id.clone();
-            let look = broker.groups.read(&id, move |shard| describe(shard, &name, version));
+            let first = mentions.check(&id);
+            let look = first.map(|()| broker.groups.read(&id, move |shard| describe(shard, &name, version)));
+            let found = async move { look?.await };
             async move {
                 let failed = |code: ErrorCode| described(&id).with_error_code(code.get());
-                let found = look.await.unwrap_or_else(failed);
+                let found = found.await.unwrap_or_else(failed);
                 let allowed = if found.error_code == 0 { operations } else { NO_OPERATIONS };
                 found.with_authorized_operations(allowed)
             }

@@ -1,8 +1,10 @@
 //! Pure. What the handlers of the group APIs share: limits of what is kept, and texts between the wire and the groups.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::error::ErrorCode;
@@ -13,6 +15,19 @@ pub const MAX_TEXT: usize = i16::MAX as usize;
 /// May a group of members have this id?
 pub fn check_group_id(group: &str) -> Result<(), ErrorCode> {
     if group.is_empty() || group.len() > MAX_TEXT { Err(ErrorCode::INVALID_GROUP_ID) } else { Ok(()) }
+}
+
+/// The groups that a request has named so far. What a group has is thousands of times larger than its name, so a request
+/// that names it again and again would have an answer that no limit of requests bounds. Kafka repeats it; its clients
+/// never ask twice.
+#[derive(Default)]
+pub struct Mentions(BTreeSet<GroupId>);
+
+impl Mentions {
+    /// Refuses a group that was named before.
+    pub fn check(&mut self, group: &GroupId) -> Result<(), ErrorCode> {
+        if self.0.insert(group.clone()) { Ok(()) } else { Err(ErrorCode::INVALID_REQUEST) }
+    }
 }
 
 /// A copy: what is kept must not pin the frame that it came in.

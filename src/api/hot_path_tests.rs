@@ -18,21 +18,20 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tempfile::TempDir;
 
 use crate::api::{
-    Frame, MetadataAnswers, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets,
-    offset_for_leader_epoch, produce,
+    Frame, Reply, RequestContext, TABLE, fetch, init_producer_id, list_offsets, offset_for_leader_epoch, produce,
 };
-use crate::broker::Broker;
+use crate::broker::{Broker, MetadataAnswers};
 use crate::config::BrokerConfig;
 use crate::controller::image::CONSUMER_OFFSETS;
 use crate::controller::{Controller, MetadataImage, NewTopic};
 use crate::env;
 use crate::error::ErrorCode;
 use crate::group::Groups;
-use crate::log::batch::BatchBuilder;
 use crate::metrics::Metrics;
 use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::store::{Store, StoreOptions};
 use crate::types::{Timestamp, TopicId};
+use crate::wire::batch::BatchBuilder;
 use crate::wire::message::Newer;
 
 type Serve = fn(&Arc<Broker>, &RequestContext, Bytes) -> Reply<Frame>;
@@ -229,12 +228,21 @@ async fn a_produce_that_may_not_be_is_refused_with_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acks_0_is_silent_and_its_failure_closes_the_connection() {
+async fn acks_0_is_silent_and_its_failure_closes_the_connection_and_is_counted() {
     let served = served().await;
+    let counted = || {
+        let page = served.broker.metrics.render();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("kafka_network_requestmetrics_errors_total"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
     let good = start(&served, produce::serve, 9, &produce_to(0, "t", vec![(0, Some(batch("a")))]));
     assert!(matches!(good, Reply::Silent));
-    let bad = start(&served, produce::serve, 9, &produce_to(0, "t", vec![(9, Some(batch("a")))]));
+    assert_eq!(counted(), [""; 0], "as in Kafka, which counts answers");
+    let both = vec![(1, Some(batch("a"))), (9, Some(batch("a")))];
+    let bad = start(&served, produce::serve, 9, &produce_to(0, "t", both));
     assert!(matches!(bad, Reply::Close(_)));
+    let each = ["NONE", "UNKNOWN_TOPIC_OR_PARTITION"];
+    assert_eq!(counted(), each.map(|error| format!("{{request=\"Produce\",error=\"{error}\"}} 1")));
     let response: FetchResponse = ask(&served, fetch::serve, 11, &fetch_from(&[(0, 0)], 1)).await;
     assert!(ends_with(records(partitions(&response)[0]), "a"));
 }

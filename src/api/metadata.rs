@@ -14,10 +14,9 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::metadata_answers::{Answer, Question};
 use super::outcomes::{Counted, Outcomes};
 use super::{Frame, Reply, RequestContext};
-use crate::broker::Broker;
+use crate::broker::{Answer, Broker, Question};
 use crate::controller::image::{NodeIds, is_internal};
 use crate::controller::{BrokerRegistration, Controller, MetadataImage, PartitionImage, TopicImage, validate_name};
 use crate::error::{Disconnect, ErrorCode};

@@ -22,7 +22,6 @@ mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod metadata;
-mod metadata_answers;
 mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
@@ -47,7 +46,6 @@ use crate::wire::message::{FromWire, ToWire};
 
 pub use context::{ANONYMOUS, RequestContext};
 pub use frame::Frame;
-pub use metadata_answers::MetadataAnswers;
 use outcomes::{Counted, Outcomes};
 
 /// What a handler does with a request.

@@ -1,7 +1,7 @@
 //! OffsetFetch 1–10: how far groups have come. From version 8 on several groups (KIP-709), from 10 on topics by id.
 //!
 //! A group or partition without offset is -1 without an error. Without transactions no offset is ever pending, so
-//! `require_stable` is always satisfied.
+//! `require_stable` is always satisfied. A group that is named again is INVALID_REQUEST the second time: Kafka repeats it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 
-use super::group_words::wire_text;
+use super::group_words::{Mentions, wire_text};
 use super::{Reply, RequestContext};
 use crate::broker::Broker;
 use crate::controller::MetadataImage;
@@ -44,12 +44,16 @@ pub fn handle(
     }
     let groups = if version >= BATCHED { request.groups } else { vec![single(request)] };
     let image = broker.controller.image();
+    let mut mentions = Mentions::default();
     let looks: Vec<_> = groups
         .into_iter()
         .map(|group| {
+            let first = mentions.check(&group.group_id);
             let (asked, seen) = (group.clone(), image.clone());
-            let look = broker.groups.read(&group.group_id, move |shard| offsets(shard, &asked, &seen, version));
-            async move { look.await.unwrap_or_else(|code| refused(group, code, version)) }
+            let look = move |shard: &Shard| offsets(shard, &asked, &seen, version);
+            let look = first.map(|()| broker.groups.read(&group.group_id, look));
+            let found = async move { look?.await };
+            async move { found.await.unwrap_or_else(|code| refused(group, code, version)) }
         })
         .collect();
     Reply::later(async move { response(join_all(looks).await, version) })

@@ -25,10 +25,11 @@ use crate::broker::Broker;
 use crate::config::{BrokerConfig, CompressionType, ProduceValidation, TimestampType, TopicConfig};
 use crate::env;
 use crate::error::{Disconnect, ErrorCode};
-use crate::log::batch::{BatchHeader, MAGIC, Refused, Rules, validate_produced};
+use crate::log::validate::{Refused, Rules, validate_produced};
 use crate::replica::wait::AckWait;
 use crate::replica::{Acks, Topic};
 use crate::types::{Offset, Timestamp, TopicId};
+use crate::wire::batch::{BatchHeader, MAGIC};
 use crate::wire::compress::{Codec, Compression};
 use crate::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic, ProduceTopicResponse,
@@ -87,7 +88,7 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         hint(broker, context, &mut response);
     }
     if acks == Acks::None {
-        return match silent(&response) {
+        return match silent(&response, &counted) {
             // There is no answer that could wait for the commit: the connection waits for room.
             Reply::Silent if !broker.replicas.has_room() => Reply::SilentBarrier(broker.replicas.room().boxed()),
             reply => reply,
@@ -256,13 +257,15 @@ fn hint(broker: &Arc<Broker>, context: &RequestContext, response: &mut ProduceRe
     response.node_endpoints = hints.endpoints();
 }
 
-/// acks=0: nothing is answered, and a failure closes the connection (KafkaApis.handleProduceRequest).
-fn silent(response: &ProduceResponse) -> Reply<Frame> {
+/// acks=0: nothing is answered, and a failure closes the connection (KafkaApis.handleProduceRequest). As in Kafka, an answer
+/// that fails is counted although nobody gets it, and one that does not is not.
+fn silent(response: &ProduceResponse, counted: &Counted) -> Reply<Frame> {
     let mut partitions =
         response.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (&topic.name, p)));
     match partitions.find(|(_, partition)| partition.error.is_error()) {
         None => Reply::Silent,
         Some((name, partition)) => {
+            counted.count(response);
             let (index, error) = (partition.index, partition.error);
             Reply::Close(Disconnect(format!("a produce with acks=0 to {}-{index} failed: {error}", &**name).into()))
         }

@@ -4,13 +4,20 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::{DescribeGroupsRequest, GroupId, OffsetFetchRequest};
+use kafka_protocol::protocol::StrBytes;
+
 use super::*;
+use crate::broker::MetadataAnswers;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::error::ErrorCode;
 use crate::group::Groups;
 use crate::metrics::Metrics;
 use crate::replica::{FetchSessions, ProducerIds, Replicas};
 use crate::store::{Store, StoreOptions};
+use crate::wire::message::Newer;
 
 /// Key, name, least and greatest version of Kafka 4.3.1, greatest of 4.4.0.
 fn kafka() -> BTreeMap<i16, (&'static str, i16, i16, i16)> {
@@ -135,4 +142,28 @@ fn all_topics_are_written_once_for_each_image_and_every_answer_is_counted() {
         assert!(page.contains(line), "{line} is not in\n{page}");
         assert!(page.contains("kafka_network_requestmetrics_localtimems_count{request=\"Metadata\"} 4"), "{page}");
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_a_request_names_again_is_not_looked_at_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = broker(dir.path()).await;
+    let connection = RequestContext::of_connection(1, "PLAINTEXT".into(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let groups = ["g", "h", "g", "g"].map(|name| GroupId(StrBytes::from_static_str(name)));
+    // Nothing is coordinated here, and whoever looks is told so.
+    let looked_at = ErrorCode::NOT_COORDINATOR.get();
+    let expected = [looked_at, looked_at, ErrorCode::INVALID_REQUEST.get(), ErrorCode::INVALID_REQUEST.get()];
+
+    let context = RequestContext { api_version: 6, ..connection.clone() };
+    let request = DescribeGroupsRequest::default().with_groups(groups.to_vec());
+    let Reply::Later(answer) = describe_groups::handle(&broker, &context, request) else { panic!("it looks") };
+    let codes: Vec<i16> = answer.await.groups.iter().map(|group| group.error_code).collect();
+    assert_eq!(codes, expected);
+
+    let context = RequestContext { api_version: 9, ..connection };
+    let asked = groups.map(|group| OffsetFetchRequestGroup::default().with_group_id(group));
+    let request = Newer(OffsetFetchRequest::default().with_groups(asked.to_vec()));
+    let Reply::Later(answer) = offset_fetch::handle(&broker, &context, request) else { panic!("it looks") };
+    let codes: Vec<i16> = answer.await.groups.iter().map(|group| group.error_code).collect();
+    assert_eq!(codes, expected);
 }

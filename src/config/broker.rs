@@ -110,8 +110,6 @@ macro_rules! broker_config {
             pub log_dirs: Vec<PathBuf>,
             /// `node.id`, or `broker.id`, or 1.
             pub node_id: NodeId,
-            /// The name of the listener that brokers use among themselves.
-            pub inter_broker_listener: String,
             /// `max.connections.per.ip.overrides`: address or host name to limit.
             pub max_connections_per_ip_overrides: BTreeMap<String, i32>,
             /// `queued.max.request.bytes`, or a quarter of the memory up to 256 MiB; not positive: no limit.
@@ -128,7 +126,6 @@ macro_rules! broker_config {
                     advertised_listeners: network.advertised,
                     log_dirs: checks::log_dirs(values),
                     node_id: checks::node_id(values),
-                    inter_broker_listener: network.inter_broker,
                     max_connections_per_ip_overrides: checks::connection_overrides(values).unwrap_or_default(),
                     queued_max_request_bytes: queued_max_request_bytes(values, machine),
                     explicit: explicit(settings),
@@ -154,7 +151,6 @@ broker_config! {
     group_max_session_timeout_ms: i32,
     group_max_size: i32,
     group_min_session_timeout_ms: i32,
-    log_flush_scheduler_interval_ms: i64,
     log_initial_task_delay_ms: i64,
     log_retention_check_interval_ms: i64,
     max_connection_creation_rate: i32,
@@ -182,7 +178,6 @@ broker_config! {
     ottla_produce_validate: ProduceValidation,
     ottla_tail_cache_bytes: i64,
     ottla_unsent_max_bytes: i64,
-    process_roles: Vec<String>,
     producer_id_expiration_check_interval_ms: i32,
     producer_id_expiration_ms: i32,
     replica_high_watermark_checkpoint_interval_ms: i64,

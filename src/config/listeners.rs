@@ -76,7 +76,6 @@ pub struct Endpoint {
 pub(super) struct Network {
     pub(super) listeners: Vec<Listener>,
     pub(super) advertised: Vec<Endpoint>,
-    pub(super) inter_broker: String,
 }
 
 /// Which protocol each listener name stands for.
@@ -103,7 +102,6 @@ pub(super) fn resolve(values: &Values, settings: &Settings, machine: &Machine) -
     let network = Network {
         listeners: all.into_iter().filter(|listener| !is_controller(listener)).collect(),
         advertised: advertised.into_iter().filter(|l| !is_controller(l)).map(|l| endpoint(l, machine)).collect(),
-        inter_broker,
     };
     Ok(network)
 }

@@ -8,6 +8,8 @@
 
 mod broker;
 mod checks;
+#[cfg(test)]
+mod honoured_tests;
 mod key;
 mod listeners;
 mod notices;

@@ -110,15 +110,6 @@ fn a_topics_default_is_its_brokers() {
 }
 
 #[test]
-fn every_typed_field_is_an_honoured_key() {
-    for field in BrokerConfig::FIELDS {
-        let name = field.replace('_', ".");
-        let key = table::broker_keys().get(name.as_str()).unwrap_or_else(|| panic!("{name} is not in the table"));
-        assert_eq!(key.support, Support::Honoured, "{name}");
-    }
-}
-
-#[test]
 fn topic_values_are_refused_in_kafkas_words() {
     for row in rows(include_str!("kafka-4.3.1/topic-refusals.tsv")) {
         let (name, text) = row[0].split_once('=').expect("key=value");
@@ -221,6 +212,16 @@ fn milliseconds_go_before_minutes_and_minutes_before_hours() {
     assert_eq!(retention(&[hours, minutes]), 180_000);
     assert_eq!(retention(&[hours, minutes, ms]), 4);
     assert_eq!(retention(&[("log.retention.hours", "-1")]), -1);
+}
+
+#[test]
+fn the_interval_of_flushes_goes_before_the_schedulers() {
+    let flush_ms =
+        |pairs: &[(&'static str, &'static str)]| TopicConfig::resolve(&BTreeMap::new(), &loaded(pairs).config).flush_ms;
+    let scheduler = ("log.flush.scheduler.interval.ms", "77");
+    assert_eq!(flush_ms(&[]), i64::MAX);
+    assert_eq!(flush_ms(&[scheduler]), 77);
+    assert_eq!(flush_ms(&[scheduler, ("log.flush.interval.ms", "5")]), 5);
 }
 
 #[test]
@@ -404,7 +405,6 @@ fn a_controller_listener_is_left_out_and_said_so() {
     let Loaded { config, notices } = loaded(&pairs);
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(config.advertised("PLAINTEXT").map(|e| (e.host.as_str(), e.port)), Some(("Host", 19092)));
-    assert_eq!(config.inter_broker_listener, "PLAINTEXT");
     assert!(matches!(&notices[..], [Notice::Info(line)] if line.contains("CONTROLLER is not opened")), "{notices:?}");
 }
 

@@ -116,7 +116,6 @@ topic_config! {
     compression_lz4_level: i32,
     compression_type: CompressionType,
     compression_zstd_level: i32,
-    delete_retention_ms: i64,
     flush_messages: i64,
     flush_ms: i64,
     max_compaction_lag_ms: i64,
@@ -124,7 +123,6 @@ topic_config! {
     message_timestamp_after_max_ms: i64,
     message_timestamp_before_max_ms: i64,
     message_timestamp_type: TimestampType,
-    min_cleanable_dirty_ratio: f64,
     min_compaction_lag_ms: i64,
     min_insync_replicas: i32,
     retention_bytes: i64,
@@ -132,7 +130,6 @@ topic_config! {
     segment_bytes: i32,
     segment_jitter_ms: i64,
     segment_ms: i64,
-    unclean_leader_election_enable: bool,
 }
 
 fn effective(key: &Key, overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Option<Value> {

@@ -77,12 +77,6 @@ impl FromValue for i16 {
     }
 }
 
-impl FromValue for f64 {
-    fn from_value(value: Option<Value>) -> Result<Self, Option<Value>> {
-        if let Some(Value::Double(number)) = value { Ok(number) } else { Err(value) }
-    }
-}
-
 impl FromValue for String {
     fn from_value(value: Option<Value>) -> Result<Self, Option<Value>> {
         if let Some(Value::Text(text)) = value { Ok(text) } else { Err(value) }

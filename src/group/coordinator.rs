@@ -21,9 +21,10 @@ use super::usage::Usage;
 use crate::controller::{Controller, MetadataImage};
 use crate::env;
 use crate::error::ErrorCode;
-use crate::log::batch::{BatchBuilder, ProducedBatch, Rules, validate_produced};
+use crate::log::validate::{Rules, validate_produced};
 use crate::replica::{Acks, Partition};
 use crate::types::{Offset, Tick};
+use crate::wire::batch::{BatchBuilder, ProducedBatch};
 use crate::wire::compress::Compression;
 
 /// Events taken in one round.

@@ -6,9 +6,10 @@ use super::classic::Now;
 use super::records::{Key, Record};
 use super::shard::Shard;
 use crate::error::ErrorCode;
-use crate::log::batch::{Batches, MAX_DECOMPRESSED_BYTES, StoredBatch};
 use crate::replica::Partition;
 use crate::types::Offset;
+use crate::wire::batch::{Batches, StoredBatch};
+use crate::wire::compress::MAX_DECOMPRESSED_BYTES;
 
 /// What a load met.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,9 +8,9 @@ use super::classic::{JoinReply, JoinRequest, Protocol, SyncRequest};
 use super::records::CommittedOffset;
 use super::*;
 use crate::config::{Machine, Origin, Settings, resolve};
-use crate::log::batch::Batches;
 use crate::store::{Store, StoreOptions};
 use crate::types::Offset;
+use crate::wire::batch::Batches;
 
 /// A node in a directory.
 struct Node {

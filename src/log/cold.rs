@@ -9,11 +9,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::Batches;
-use super::batch::{self, BatchHeader, MAX_DECOMPRESSED_BYTES};
 use super::tail::Wanted;
 use crate::error::StoreError;
 use crate::store::{OffsetRange, Replica, ReplicaId, SpanRow, Store};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
+use crate::wire::batch::{self, BatchHeader};
+use crate::wire::compress::MAX_DECOMPRESSED_BYTES;
 
 /// A buffer is not made larger than this before there is something to put into it.
 const FIRST_BUFFER: usize = 1 << 20;

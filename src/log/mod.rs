@@ -5,7 +5,6 @@
 //! wait for the disk leaves as a [`ColdRead`], a [`TimestampLookup`] or a [`RetentionCheck`], to be run elsewhere. Opening
 //! and truncating block and belong to setup and recovery. Record bytes are never re-encoded here.
 
-pub mod batch;
 mod cold;
 pub mod epochs;
 mod open;
@@ -15,13 +14,13 @@ mod segments;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub mod validate;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use self::batch::{BatchHeader, ProducedBatch};
 use self::cold::Target;
 pub use self::cold::{ColdRead, TimestampLookup, TimestampOffset};
 use self::epochs::LeaderEpochs;
@@ -35,6 +34,7 @@ use crate::store::{
     Append, AppendExtras, AppendRefused, Change, CommitListener, Replica, Segment, Snapshot, Store, StoredBatch,
 };
 use crate::types::{LeaderEpoch, Offset, Timestamp};
+use crate::wire::batch::{BatchHeader, ProducedBatch};
 
 /// A producer snapshot is taken every so many bytes: the replay after a crash reads no more than this.
 const SNAPSHOT_BYTES: u64 = 16 << 20;

@@ -5,7 +5,6 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Once};
 
-use super::batch::BatchHeader;
 use super::epochs::LeaderEpochs;
 use super::producers::ProducerStates;
 use super::tail::Tail;
@@ -14,6 +13,7 @@ use crate::config::TopicConfig;
 use crate::error::StoreError;
 use crate::store::{Change, OffsetRange, Replica, ReplicaId, ReplicaRow, Segment, Store};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
+use crate::wire::batch::BatchHeader;
 
 /// The offsets topic alone has fifty compacted partitions.
 static SAY_NO_CLEANER: Once = Once::new();

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut};
 use smallvec::SmallVec;
 
-use super::batch::{BatchHeader, NO_SEQUENCE};
 use crate::error::ErrorCode;
 use crate::types::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use crate::wire::batch::{BatchHeader, NO_SEQUENCE};
 
 /// Batches remembered of each producer: its window of requests in flight.
 pub const REMEMBERED_BATCHES: usize = 5;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::batch::BatchBuilder;
+use crate::wire::batch::BatchBuilder;
 
 const DAY: i64 = 86_400_000;
 

@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use proptest::prelude::*;
 
-use super::batch::BatchBuilder;
 use super::*;
 use crate::config::{CleanupPolicy, CompressionType};
 use crate::store::{ReplicaId, StoreOptions};
 use crate::types::{ProducerEpoch, ProducerId, TopicId};
+use crate::wire::batch::{self, BatchBuilder};
 
 struct Heard(parking_lot::Mutex<Sender<Offset>>);
 
@@ -32,7 +32,6 @@ pub(super) fn topic() -> TopicConfig {
         compression_lz4_level: 9,
         compression_type: CompressionType::Producer,
         compression_zstd_level: 3,
-        delete_retention_ms: 86_400_000,
         flush_messages: i64::MAX,
         flush_ms: i64::MAX,
         max_compaction_lag_ms: i64::MAX,
@@ -40,7 +39,6 @@ pub(super) fn topic() -> TopicConfig {
         message_timestamp_after_max_ms: 3_600_000,
         message_timestamp_before_max_ms: i64::MAX,
         message_timestamp_type: TimestampType::CreateTime,
-        min_cleanable_dirty_ratio: 0.5,
         min_compaction_lag_ms: 0,
         min_insync_replicas: 1,
         retention_bytes: -1,
@@ -48,7 +46,6 @@ pub(super) fn topic() -> TopicConfig {
         segment_bytes: 1 << 30,
         segment_jitter_ms: 0,
         segment_ms: i64::MAX,
-        unclean_leader_election_enable: false,
     }
 }
 

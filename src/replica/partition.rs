@@ -22,10 +22,10 @@ use crate::config::TopicConfig;
 use crate::controller::image::PartitionImage;
 use crate::env;
 use crate::error::{ErrorCode, StoreError};
-use crate::log::batch::ProducedBatch;
 use crate::log::{Appended, Batches, Log, Read, RetentionCheck};
 use crate::store::CommitListener;
 use crate::types::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId};
+use crate::wire::batch::ProducedBatch;
 
 /// The node that holds a partition.
 pub struct Host {

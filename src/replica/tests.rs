@@ -16,9 +16,9 @@ use crate::config::{Machine, Origin, Settings, resolve};
 use crate::controller::apply::apply;
 use crate::controller::image::CONSUMER_OFFSETS;
 use crate::controller::record::{PartitionRecord, Record, RemoveTopicRecord, TopicRecord};
-use crate::log::batch::{BatchBuilder, BatchHeader, ProducedBatch};
 use crate::store::StoreOptions;
 use crate::types::{LeaderEpoch, Offset, PartitionEpoch, ProducerEpoch, ProducerId, Timestamp};
+use crate::wire::batch::{BatchBuilder, BatchHeader, ProducedBatch};
 
 const NODE: NodeId = NodeId(1);
 const HOUR: u64 = 3_600_000;

@@ -7,6 +7,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use crate::wire::records::RecordsError;
 
+/// What a batch may grow to when it is opened. A batch that is larger is MESSAGE_TOO_LARGE.
+pub const MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
+
 /// Xerial's framing of snappy: eight bytes of magic, a version and the oldest version that can read it.
 const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const XERIAL_HEADER_BYTES: usize = 16;

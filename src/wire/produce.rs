@@ -12,7 +12,6 @@ use kafka_protocol::protocol::StrBytes;
 use super::reader::Reader;
 use super::writer::Writer;
 use crate::error::{Disconnect, ErrorCode};
-use crate::log::batch::RecordError;
 use crate::types::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId};
 
 /// The API key.
@@ -146,6 +145,15 @@ impl ProducePartitionResponse {
             current_leader: None,
         }
     }
+}
+
+/// One record that made its batch be refused (KIP-467).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordError {
+    /// Which record of the batch, from zero.
+    pub batch_index: i32,
+    /// What is wrong with it.
+    pub message: Cow<'static, str>,
 }
 
 /// Leader hint of KIP-951.

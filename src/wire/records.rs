@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::log::batch::{HEADER_BYTES, StoredBatch};
 use crate::types::{Offset, Timestamp};
-use crate::wire::compress::{Codec, decompress};
+use crate::wire::batch::{HEADER_BYTES, StoredBatch};
+use crate::wire::compress::{Codec, MAX_DECOMPRESSED_BYTES, decompress};
 
 /// Records that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub fn walk(
 }
 
 fn stream_error(error: &io::Error) -> RecordsError {
-    RecordsError::from_io(error, crate::log::batch::MAX_DECOMPRESSED_BYTES)
+    RecordsError::from_io(error, MAX_DECOMPRESSED_BYTES)
 }
 
 /// Reads one record: off the buffer when it is there as a whole, as most are, else as a stream.

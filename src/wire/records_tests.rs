@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::batch::BatchBuilder;
+use crate::wire::batch::BatchBuilder;
 use crate::wire::compress::{Compression, compress};
 
 type Header = (String, Option<Vec<u8>>);

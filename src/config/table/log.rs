@@ -54,7 +54,7 @@ keys! {
     "log.flush.interval.ms" Long null [Any] High ClusterWide Honoured
         "After how long a record is forced to disk; unset, log.flush.scheduler.interval.ms.";
     "log.flush.scheduler.interval.ms" Long "9223372036854775807" [Any] High ReadOnly Honoured
-        "How often the broker looks for logs to force to disk.";
+        "The default of flush.ms where log.flush.interval.ms is not set; Ottla forces a log to disk when it is due, and need not look for it.";
     "log.flush.offset.checkpoint.interval.ms" Int "60000" [AtLeast(0.0)] High ReadOnly Unneeded
         "How often Kafka writes its recovery point; Ottla's write-ahead log has it.";
     "log.flush.start.offset.checkpoint.interval.ms" Int "60000" [AtLeast(0.0)] High ReadOnly Unneeded

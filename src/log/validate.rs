@@ -9,14 +9,17 @@ use std::io::BufRead;
 
 use bytes::BytesMut;
 
-use super::{BatchHeader, CODEC_MASK, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, ProducedBatch, array_at, crc_is_valid};
 use crate::error::ErrorCode;
 use crate::types::Timestamp;
-use crate::wire::compress::{Codec, Compression, check_frame, compress, decompress, decompressor};
+use crate::wire::batch::{
+    BatchHeader, CODEC_MASK, HEADER_BYTES, LENGTH_OVERHEAD, MAGIC, ProducedBatch, array_at, crc_is_valid,
+};
+use crate::wire::compress::{
+    Codec, Compression, MAX_DECOMPRESSED_BYTES, check_frame, compress, decompress, decompressor,
+};
+use crate::wire::produce::RecordError;
 use crate::wire::records::{RecordShape, RecordsError, walk};
 
-/// What a batch may grow to when it is opened. A batch that is larger is MESSAGE_TOO_LARGE.
-pub const MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 /// Record errors listed in one answer; the batch is refused as a whole in any case.
 const MAX_RECORD_ERRORS: usize = 1_000;
 /// Size, base offset: what legacy formats have at least.
@@ -43,15 +46,6 @@ pub struct Rules {
     pub full: bool,
     /// The wall clock.
     pub now: Timestamp,
-}
-
-/// One record that made its batch be refused (KIP-467).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RecordError {
-    /// Which record of the batch, from zero.
-    pub batch_index: i32,
-    /// What is wrong with it.
-    pub message: Cow<'static, str>,
 }
 
 /// A batch that is not appended.

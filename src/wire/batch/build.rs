@@ -107,7 +107,7 @@ impl BatchBuilder {
 
 impl BatchHeader {
     /// Writes all fields to the first bytes of a batch; the checksum as it is in the header.
-    pub(super) fn write_to(&self, mut out: &mut [u8]) {
+    pub fn write_to(&self, mut out: &mut [u8]) {
         out.put_i64(self.base_offset.0);
         out.put_i32(self.batch_length);
         out.put_i32(self.leader_epoch.0);

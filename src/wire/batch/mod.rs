@@ -2,19 +2,17 @@
 //!
 //! A batch travels from the producer to the consumer as it is: nothing here re-encodes a record. Base offset and leader
 //! epoch lie outside the checksum and are patched in place; timestamp fields are patched together with the checksum.
-//! Bytes are believed only after [`validate_produced`] or [`crc_is_valid`].
+//! Bytes are believed only after [`crc_is_valid`], and those of a producer only after the log has looked into them.
 
 mod build;
-mod validate;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 pub use build::BatchBuilder;
-pub use validate::{MAX_DECOMPRESSED_BYTES, RecordError, Refused, Rules, validate_produced};
 
+use super::compress::Codec;
+use super::records::{Records, RecordsError};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
-use crate::wire::compress::Codec;
-use crate::wire::records::{Records, RecordsError};
 
 /// Bytes of the header, up to the first record.
 pub const HEADER_BYTES: usize = 61;
@@ -36,10 +34,14 @@ const PRODUCER_EPOCH_AT: usize = 51;
 const BASE_SEQUENCE_AT: usize = 53;
 const RECORD_COUNT_AT: usize = 57;
 
-const CODEC_MASK: i16 = 0x07;
-const LOG_APPEND_TIME_BIT: i16 = 0x08;
-const TRANSACTIONAL_BIT: i16 = 0x10;
-const CONTROL_BIT: i16 = 0x20;
+/// Where the codec stands in the attributes.
+pub const CODEC_MASK: i16 = 0x07;
+/// Attribute: the timestamps are the broker's.
+pub const LOG_APPEND_TIME_BIT: i16 = 0x08;
+/// Attribute: a batch of a transaction.
+pub const TRANSACTIONAL_BIT: i16 = 0x10;
+/// Attribute: a marker.
+pub const CONTROL_BIT: i16 = 0x20;
 
 /// "No sequence": a batch without idempotence carries it.
 pub const NO_SEQUENCE: i32 = -1;
@@ -75,7 +77,8 @@ pub struct BatchHeader {
     pub record_count: i32,
 }
 
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+/// The bytes at a place, for a number. `at + N` must lie within.
+pub fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a slice of N bytes is an array of N bytes")
 }
 
@@ -150,7 +153,7 @@ impl BatchHeader {
     }
 }
 
-/// A batch that passed [`validate_produced`], in a buffer of its own of exactly its size.
+/// A batch that may be appended, in a buffer of its own of exactly its size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProducedBatch {
     /// What the bytes say.
@@ -173,7 +176,8 @@ impl ProducedBatch {
         self.set_max_timestamp(true, now);
     }
 
-    fn set_max_timestamp(&mut self, log_append_time: bool, max_timestamp: Timestamp) {
+    /// Sets the largest timestamp and whose clock it is; computes the checksum anew if that changes anything.
+    pub fn set_max_timestamp(&mut self, log_append_time: bool, max_timestamp: Timestamp) {
         let attributes = match log_append_time {
             true => self.header.attributes | LOG_APPEND_TIME_BIT,
             false => self.header.attributes & !LOG_APPEND_TIME_BIT,
@@ -188,7 +192,8 @@ impl ProducedBatch {
         self.write_crc();
     }
 
-    fn write_crc(&mut self) {
+    /// Computes the checksum anew, in header and bytes.
+    pub fn write_crc(&mut self) {
         self.header.crc = crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..]);
         self.bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&self.header.crc.to_be_bytes());
     }

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::batch::{BatchBuilder, CONTROL_BIT, LOG_APPEND_TIME_BIT, StoredBatch};
 use crate::types::{Offset, ProducerEpoch, ProducerId};
+use crate::wire::batch::{BatchBuilder, CONTROL_BIT, LOG_APPEND_TIME_BIT, StoredBatch};
 use crate::wire::compress::compress;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
