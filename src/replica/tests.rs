@@ -266,6 +266,33 @@ async fn a_waiting_fetch_that_is_dropped_gives_its_session_back() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_is_dropped_while_it_reads_files_gives_its_partitions_back() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions { tail_cache_bytes: 0, ..StoreOptions::default() });
+    house.create("t", 7, 2);
+    let id = done(house.full(0, &[0, 1], true)).await.session_id;
+    for index in [0, 1] {
+        append(&house.partition(index), batch(&["a"])).await;
+    }
+    let others = house.replicas.cold_reads.acquire_many(u32::try_from(COLD_READS).unwrap()).await.unwrap();
+    // Room for both partitions at once.
+    let roomy = || Limits { max_bytes: 4 << 20, ..limits(1) };
+    let mut dropped = house.sessions.incremental(&house.replicas, (id, 1), false, roomy()).unwrap();
+    assert!(!dropped.look());
+    tokio::select! {
+        biased;
+        () = dropped.wait() => panic!("others read all that may be read at a time"),
+        () = std::future::ready(()) => {}
+    }
+    drop(dropped);
+    drop(others);
+    let next = house.sessions.incremental(&house.replicas, (id, 2), false, roomy()).unwrap();
+    let fetched = tokio::time::timeout(Duration::from_secs(60), done(next)).await.expect("they are pending");
+    let indices: Vec<i32> = fetched.topics[0].1.iter().map(|(index, _)| *index).collect();
+    assert_eq!(indices, [0, 1]);
+}
+
+#[tokio::test]
 async fn a_session_that_forgets_everything_is_closed() {
     let (_dir, house) = house();
     let id = done(house.full(0, &[0], true)).await.session_id;
