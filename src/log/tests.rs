@@ -84,6 +84,11 @@ impl Bench {
         self.log.as_mut().unwrap()
     }
 
+    fn epoch_end_offset(&mut self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let end = self.log().log_end_offset();
+        self.log().leader_epochs().end_offset_for(epoch, end)
+    }
+
     fn push(&mut self, batch: ProducedBatch, epoch: i32, now: i64) -> Result<Appended, ErrorCode> {
         let listener = Arc::clone(&self.listener);
         self.log().append(batch, LeaderEpoch(epoch), Timestamp(now), &listener)
@@ -275,10 +280,10 @@ fn a_batch_is_stored_as_it_was_produced_but_for_its_place() {
     assert_eq!(stored[..8], 2_i64.to_be_bytes());
     assert_eq!(stored[12..16], 7_i32.to_be_bytes());
     assert_eq!(stored[16..], produced.bytes[16..]);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
     bench.reopen(false);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(7)), (LeaderEpoch(7), Offset(5)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(7)), (LeaderEpoch(7), Offset(5)));
 }
 
 #[test]
@@ -328,7 +333,7 @@ fn a_truncation_forgets_what_the_producers_wrote_after_it() {
     assert_eq!(bench.log().truncate_to(Offset(1)).unwrap(), Offset(1));
     let again = bench.append(sequenced(9, 1), 1, 0);
     assert_eq!((again.base_offset, again.duplicate), (Offset(1), false));
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(1)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(1)));
 }
 
 #[test]
@@ -499,12 +504,12 @@ fn an_epoch_whose_first_batch_never_came_is_forgotten_for_good() {
     drop(replica);
     bench.reopen(false);
     let unknown = (LeaderEpoch::UNKNOWN, Offset::UNKNOWN);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), unknown);
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(5)), unknown);
     // The row must not bring it back once there are records at its offset.
     bench.append(batch(4, 10, 0), 2, 0);
     bench.reopen(false);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), unknown);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(8)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(5)), unknown);
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(8)));
 }
 
 #[test]
@@ -517,8 +522,8 @@ fn an_epoch_that_the_row_lost_is_found_in_its_batches() {
     bench.store.as_ref().unwrap().change_and_wait(&replica, behind).unwrap();
     drop(replica);
     bench.reopen(false);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(4)));
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), (LeaderEpoch(5), Offset(8)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(4)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(5)), (LeaderEpoch(5), Offset(8)));
 }
 
 #[test]

@@ -489,6 +489,32 @@ async fn a_failed_store_takes_the_partition_offline_and_answers_who_waits() {
 }
 
 #[tokio::test]
+async fn a_leaders_epoch_begins_where_the_log_ended_before_it() {
+    let (_dir, mut house) = house();
+    let partition = house.partition(0);
+    let earliest = |partition: &Partition| match partition.lookup(Lookup::Earliest, LeaderEpoch::UNKNOWN) {
+        Ok(Found::End(offset, epoch)) => (offset.get(), epoch.get()),
+        _ => panic!("an end of the log"),
+    };
+    let end_of = |partition: &Partition, epoch| {
+        let (epoch, end) = partition.epoch_end_offset(LeaderEpoch::UNKNOWN, LeaderEpoch(epoch)).unwrap();
+        (epoch.get(), end.get())
+    };
+    assert_eq!(earliest(&partition), (0, 0), "an empty log");
+    append(&partition, batch(&["a", "b"])).await;
+    house.apply(&[Record::Partition(led_by(topic_id(7), 0, NODE, 2))]);
+    assert_eq!([end_of(&partition, 0), end_of(&partition, 1), end_of(&partition, 2)], [(0, 2), (0, 2), (2, 2)]);
+    append(&partition, batch(&["c"])).await;
+    assert_eq!([end_of(&partition, 0), end_of(&partition, 1), end_of(&partition, 2)], [(0, 2), (0, 2), (2, 3)]);
+    assert_eq!(end_of(&partition, 3), (-1, -1));
+    house.apply(&[Record::Partition(led_by(topic_id(7), 0, NODE, 4))]);
+    let sweeping = Arc::clone(&partition);
+    tokio::task::spawn_blocking(move || sweeping.delete_expired(Timestamp(i64::MAX / 2))).await.unwrap();
+    assert_eq!(earliest(&partition), (3, 4), "all of its records are gone");
+    assert_eq!([end_of(&partition, 2), end_of(&partition, 4)], [(2, 3), (4, 3)]);
+}
+
+#[tokio::test]
 async fn a_panic_under_the_lock_takes_the_partition_offline() {
     let (_dir, house) = house();
     let partition = house.partition(0);
