@@ -72,7 +72,7 @@ impl Bench {
     fn new(config: TopicConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open_store(dir.path());
-        let replica = store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(7)), 0)]).unwrap()[0];
+        let replica = store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(7)), 0)], 1).unwrap()[0];
         let config = Arc::new(config);
         let log = Log::open(&store, replica, Arc::clone(&config)).unwrap();
         let (sender, heard) = channel();

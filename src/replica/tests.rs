@@ -36,8 +36,13 @@ impl House {
     }
 
     fn with_settings(dir: &Path, options: StoreOptions, settings: &Settings) -> Self {
-        let config = Arc::new(resolve(settings, &Machine::default()).unwrap().config);
         let (store, _) = Store::open(dir, options).unwrap();
+        store.put_identity(NODE, "alpha", uuid::Uuid::from_u128(77)).unwrap();
+        Self::over(store, settings)
+    }
+
+    fn over(store: Arc<Store>, settings: &Settings) -> Self {
+        let config = Arc::new(resolve(settings, &Machine::default()).unwrap().config);
         let replicas = Replicas::start(&config, &store, &Metrics::new(std::iter::empty()));
         Self { replicas, sessions: FetchSessions::new(10), store, image: Arc::default() }
     }
@@ -430,7 +435,7 @@ async fn a_topic_made_again_is_another_and_starts_empty() {
 }
 
 #[tokio::test]
-async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
+async fn a_start_finds_its_partitions_again_and_drops_what_its_own_metadata_know_no_more() {
     let dir = TempDir::new().unwrap();
     let (image, made) = {
         let mut house = House::open(dir.path(), StoreOptions::default());
@@ -450,6 +455,34 @@ async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
     assert_eq!((partition.high_watermark(), partition.log_end_offset()), (Offset(2), Offset(2)));
     assert_eq!(append(&partition, batch(&["c"])).await, 2);
     assert_eq!(only(&house.read(1, 0).await), (1, ErrorCode::NONE, vec![0, 2]));
+}
+
+#[tokio::test]
+async fn in_a_directory_that_has_not_noted_its_metadata_nothing_is_dropped() {
+    let dir = TempDir::new().unwrap();
+    // As older versions left it: no metadata are noted.
+    let unnoted = || House::over(Store::open(dir.path(), StoreOptions::default()).unwrap().0, &Settings::default());
+    let mut house = unnoted();
+    house.create("t", 7, 2);
+    append(&house.partition(1), batch(&["a"])).await;
+    house.store.close();
+    let known = Arc::clone(&house.image);
+    drop(house);
+    for _ in 0..2 {
+        // Metadata that know nothing of it, and make a topic of their own.
+        let mut house = House::open(dir.path(), StoreOptions::default());
+        house.apply(&[]);
+        house.create("other", 8, 1);
+        assert_eq!(house.store.replicas().len(), 3);
+        assert!(!house.store.is_noted(), "or the next start would drop what this one has not");
+        house.apply(&[Record::RemoveTopic(RemoveTopicRecord { id: topic_id(8) })]);
+        house.store.close();
+    }
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    house.image = known;
+    house.apply(&[]);
+    assert_eq!(only(&house.read(1, 0).await), (1, ErrorCode::NONE, vec![0]));
+    assert!(house.store.is_noted(), "they belong together");
 }
 
 #[tokio::test]
@@ -512,6 +545,22 @@ async fn a_leaders_epoch_begins_where_the_log_ended_before_it() {
     tokio::task::spawn_blocking(move || sweeping.delete_expired(Timestamp(i64::MAX / 2))).await.unwrap();
     assert_eq!(earliest(&partition), (3, 4), "all of its records are gone");
     assert_eq!([end_of(&partition, 2), end_of(&partition, 4)], [(2, 3), (4, 3)]);
+}
+
+#[tokio::test]
+async fn a_failed_store_takes_the_partition_offline_and_answers_who_waits() {
+    let (_dir, house) = house();
+    let partition = house.partition(0);
+    let mut waiting = house.full(1, &[0], false);
+    assert!(!waiting.look());
+    let ack = partition.wait_high_watermark(Offset(1));
+    let fail = async { crate::store::CommitListener::failed(&*partition, &StoreError::new("no space")) };
+    let (ack, ()) = tokio::join!(ack, fail);
+    assert_eq!(ack, Err(ErrorCode::KAFKA_STORAGE_ERROR));
+    assert_eq!(only(&done(waiting).await).1, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert_eq!(partition.append(batch(&["a"]), Acks::All), Err(ErrorCode::KAFKA_STORAGE_ERROR));
+    assert_eq!(partition.standing(), Standing::Offline);
+    assert_eq!(house.partition(1).standing(), Standing::Serving);
 }
 
 #[tokio::test]

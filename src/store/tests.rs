@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use bytes::Bytes;
 
 use super::*;
-use crate::types::{Offset, Timestamp};
+use crate::types::{NodeId, Offset, Timestamp};
+
+const METADATA: uuid::Uuid = uuid::Uuid::from_u128(77);
 
 /// Tells a test what a log's owner would hear.
 struct Heard(parking_lot::Mutex<Sender<Result<Offset, StoreError>>>);
@@ -68,7 +70,7 @@ fn open(dir: &Path) -> (Arc<Store>, Recovered) {
 
 fn make(store: &Store, count: i32) -> Vec<ReplicaId> {
     let topic = TopicId(uuid::Uuid::from_u128(1));
-    store.create_replicas(&(0..count).map(|partition| (topic, partition)).collect::<Vec<_>>()).unwrap()
+    store.create_replicas(&(0..count).map(|partition| (topic, partition)).collect::<Vec<_>>(), 1).unwrap()
 }
 
 /// Appends batches of two records and waits until all are committed.
@@ -169,7 +171,7 @@ fn a_closed_store_has_nothing_to_replay() {
     fill(&store, ids[0], 0..20, 100);
     let row = store.replica(ids[0]).unwrap().row();
     store.close();
-    assert!(store.create_replicas(&[(TopicId::ZERO, 0)]).is_err(), "a closed store takes nothing");
+    assert!(store.create_replicas(&[(TopicId::ZERO, 0)], 1).is_err(), "a closed store takes nothing");
     drop(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered, Recovered::default());
@@ -181,12 +183,12 @@ fn a_closed_store_has_nothing_to_replay() {
 fn a_directory_belongs_to_one_node_of_one_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    store.put_identity(NodeId(1), "alpha").unwrap();
-    store.put_identity(NodeId(1), "alpha").unwrap();
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
     let directory_id = store.identity().unwrap().directory_id;
-    let other = store.put_identity(NodeId(1), "beta").unwrap_err().to_string();
+    let other = store.put_identity(NodeId(1), "beta", METADATA).unwrap_err().to_string();
     assert!(other.contains("belongs to cluster alpha"), "{other}");
-    let other = store.put_identity(NodeId(2), "alpha").unwrap_err().to_string();
+    let other = store.put_identity(NodeId(2), "alpha", METADATA).unwrap_err().to_string();
     assert!(other.contains("belongs to node 1"), "{other}");
     store.close();
     drop(store);
@@ -246,7 +248,7 @@ fn rows_that_speak_of_batches_that_never_came_are_corrected() {
         fill(&store, *id, end..end + 10, 100);
         assert_eq!(offsets(&store, *id, 0, 100), evens(0, end + 10));
     }
-    store.delete_replicas(&ids).unwrap();
+    store.delete_replicas(&ids, 2).unwrap();
     drop(store);
     assert!(open(dir.path()).0.replicas().is_empty());
 }
@@ -388,7 +390,7 @@ fn a_deleted_replica_of_thousands_of_spans_is_gone_when_the_deletion_is_answered
     let ids = make(&store, 2);
     fill_spans(&store, ids[0], 0..10_000);
     fill(&store, ids[1], 0..10, 100);
-    store.delete_replicas(&ids[..1]).unwrap();
+    store.delete_replicas(&ids[..1], 2).unwrap();
     let (from, to) = (keys::replica(ids[0]), keys::replica(ids[1]));
     assert_eq!(store.shared.database.keys_between(&from, &to).unwrap(), Vec::<Vec<u8>>::new());
     assert_eq!(spans(&store, ids[0]), Vec::<i64>::new());
@@ -450,7 +452,7 @@ fn the_files_of_a_dead_generation_leave_the_directory() {
         }
         more();
     };
-    store.delete_replicas(&ids[..1]).unwrap();
+    store.delete_replicas(&ids[..1], 2).unwrap();
     // The first file of all is the first generation's: it holds the deleted replica and nothing else.
     let first = before.first().cloned().into_iter().collect();
     for _ in 0..100 {
@@ -492,6 +494,11 @@ fn a_log_ends_at_a_damaged_batch_that_a_start_after_a_crash_replays() {
     assert_eq!(offsets(&store, ids[1], 0, 100), evens(0, 20), "the neighbour is whole");
     drop(store);
     let (store, recovered) = open(dir.path());
+    assert!(recovered.unclean, "until the controller has confirmed that it knows");
+    assert!(recovered.sentences.join("\n").contains("before clients could be told"), "{recovered:?}");
+    store.confirm_boot().unwrap();
+    drop(store);
+    let (store, recovered) = open(dir.path());
     assert!(!recovered.unclean, "{recovered:?}");
     assert_eq!(offsets(&store, ids[0], 0, 100), evens(0, 40));
 }
@@ -523,7 +530,7 @@ fn a_deleted_replica_is_gone_and_its_neighbours_are_not() {
     fill(&store, ids[0], 0..100, 10_000);
     fill(&store, ids[1], 0..10, 100);
     let replica = store.replica(ids[0]).unwrap();
-    store.delete_replicas(&ids[..1]).unwrap();
+    store.delete_replicas(&ids[..1], 2).unwrap();
     assert!(store.replica(ids[0]).is_none());
     let (listener, heard) = listener();
     store.append(Append { replica, batch: batch(100, 1, 100), sync: false, extras: None, listener }).unwrap();
@@ -549,6 +556,33 @@ fn a_damaged_batch_is_not_given_out() {
     let error = store.visit_batches(id, range, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("does not match its CRC"), "{error}");
     assert!(store.offline().is_none(), "one damaged batch is not the end of the store");
+}
+
+#[test]
+fn a_directory_notes_the_metadata_in_each_commit_that_makes_or_deletes_replicas() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let noted = |store: &Store| store.identity().unwrap().metadata.map(|mark| (mark.metadata, mark.version));
+    let make = |store: &Store, partition: i32, version: u64| {
+        store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(1)), partition)], version).unwrap()[0]
+    };
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
+    make(&store, 0, 3);
+    assert_eq!((noted(&store), store.is_noted()), (None, false), "not before it is known that they belong together");
+    store.note_metadata(4).unwrap();
+    assert_eq!((noted(&store), store.is_noted()), (Some((METADATA, 4)), true));
+    let id = make(&store, 1, 7);
+    assert_eq!(noted(&store), Some((METADATA, 7)));
+    store.delete_replicas(&[id], 9).unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert_eq!((noted(&store), store.identity().unwrap().replicas), (Some((METADATA, 9)), 1));
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
+    assert!(store.is_noted());
+    drop(store);
+    let (store, _) = open(dir.path());
+    store.put_identity(NodeId(1), "alpha", uuid::Uuid::from_u128(78)).unwrap();
+    assert!(!store.is_noted(), "these are other metadata");
 }
 
 #[test]
