@@ -26,7 +26,9 @@
 //! 3. An API is one file, one row in the table, one module of the protocol tests. What is advertised is what the row says.
 //! 4. A handler always answers, and one bad partition never spoils its neighbours. A refusal is an
 //!    [`error::ErrorCode`] in its place; broken framing ([`error::Disconnect`]) closes that connection; the disk's failure
-//!    ([`error::StoreError`]) answers KAFKA_STORAGE_ERROR and takes the partition offline; our own mistake is an `assert!`.
+//!    ([`error::StoreError`]) answers KAFKA_STORAGE_ERROR. A write or sync that failed takes the store and its partitions
+//!    offline for good. A read that failed, or found damage, is an error of that fetch, lookup or retention check alone: what
+//!    else the partition has can still be read and appended to. Our own mistake is an `assert!`.
 //! 5. Leader, ISR and epochs change only by installing a metadata image. Metadata records are outcomes; `apply` folds them
 //!    and decides nothing.
 //! 6. Record bytes are never re-encoded: a consumer gets what the producer sent, but for base offset, leader epoch and, under

@@ -15,7 +15,7 @@ use super::*;
 use crate::config::{Machine, Origin, Settings, resolve};
 use crate::controller::apply::apply;
 use crate::controller::image::CONSUMER_OFFSETS;
-use crate::controller::record::{PartitionRecord, Record, RemoveTopicRecord, TopicRecord};
+use crate::controller::record::{ConfigRecord, PartitionRecord, Record, RemoveTopicRecord, TopicRecord};
 use crate::log::batch::{BatchBuilder, BatchHeader, ProducedBatch};
 use crate::store::StoreOptions;
 use crate::types::{LeaderEpoch, Offset, PartitionEpoch, ProducerEpoch, ProducerId, Timestamp};
@@ -506,19 +506,71 @@ async fn times_are_looked_up_in_what_consumers_may_see() {
 }
 
 #[tokio::test]
-async fn a_failed_store_takes_the_partition_offline_and_answers_who_waits() {
-    let (_dir, house) = house();
+async fn a_read_that_fails_is_answered_as_such_and_takes_nothing_else_away() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions { tail_cache_bytes: 0, ..StoreOptions::default() });
+    house.create("t", 7, 1);
     let partition = house.partition(0);
-    let mut waiting = house.full(1, &[0], false);
-    assert!(!waiting.look());
-    let ack = partition.wait_high_watermark(Offset(1));
-    let fail = async { crate::store::CommitListener::failed(&*partition, &StoreError::new("no space")) };
-    let (ack, ()) = tokio::join!(ack, fail);
-    assert_eq!(ack, Err(ErrorCode::KAFKA_STORAGE_ERROR));
-    assert_eq!(only(&done(waiting).await).1, ErrorCode::KAFKA_STORAGE_ERROR);
-    assert_eq!(partition.append(batch(&["a"]), Acks::All), Err(ErrorCode::KAFKA_STORAGE_ERROR));
-    assert_eq!(partition.standing(), Standing::Offline);
-    assert_eq!(house.partition(1).standing(), Standing::Serving);
+    append(&partition, batch(&["a"])).await;
+    let mut damaged = batch(&["b", "b"]);
+    let last = damaged.bytes.len() - 1;
+    damaged.bytes[last] ^= 1;
+    append(&partition, damaged).await;
+    append(&partition, batch(&["c"])).await;
+    assert_eq!(only(&house.read(0, 0).await), (0, ErrorCode::NONE, vec![0]), "what is before the damage");
+    assert_eq!(only(&house.read(0, 1).await), (0, ErrorCode::KAFKA_STORAGE_ERROR, vec![]));
+    assert_eq!(only(&house.read(0, 3).await), (0, ErrorCode::NONE, vec![3]), "and what is after it");
+    let search = |time| match partition.lookup(Lookup::Timestamp(Timestamp(time)), LeaderEpoch::UNKNOWN) {
+        Ok(Found::Search { search, .. }) => search.run().map(|found| found.map(|found| found.offset.get())),
+        _ => panic!("a search"),
+    };
+    assert_eq!(search(1_000), Ok(Some(0)), "before the damage");
+    assert!(search(1_001).is_err(), "in it");
+    assert_eq!(partition.standing(), Standing::Serving);
+    assert_eq!(append(&partition, batch(&["d"])).await, 4);
+}
+
+/// Overwrites the middle of the largest file of the store's rows.
+fn damage_rows(dir: &Path) {
+    let files = std::fs::read_dir(dir.join("rows")).unwrap().map(|entry| entry.unwrap());
+    let tables = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "sst"));
+    let largest = tables.max_by_key(|file| file.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0x55);
+    std::fs::write(&largest, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn retention_that_cannot_read_the_log_leaves_it_in_service() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    // A segment, and so a row, for each batch.
+    let (id, key) = (topic_id(7), "internal.segment.bytes".to_owned());
+    house.apply(&[
+        Record::Topic(TopicRecord { id, name: "t".to_owned() }),
+        Record::Partition(led_by(id, 0, NODE, 0)),
+        Record::Config(ConfigRecord { topic: id, key, value: Some("1".to_owned()) }),
+    ]);
+    let partition = house.partition(0);
+    for _ in 0..1_000 {
+        append(&partition, batch(&["a"])).await;
+    }
+    // The next start reads no more than this.
+    house.replicas.checkpoint(false);
+    house.store.close();
+    let image = Arc::clone(&house.image);
+    drop((partition, house));
+    damage_rows(dir.path());
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    house.image = image;
+    house.apply(&[]);
+    let partition = house.partition(0);
+    let sweeping = Arc::clone(&partition);
+    tokio::task::spawn_blocking(move || sweeping.delete_expired(Timestamp(i64::MAX / 2))).await.unwrap();
+    assert_eq!((partition.log_start_offset(), partition.standing()), (Offset(0), Standing::Serving));
+    assert_eq!(append(&partition, batch(&["b"])).await, 1_000);
+    assert_eq!(only(&house.read(0, 1_000).await), (0, ErrorCode::NONE, vec![1_000]));
 }
 
 #[tokio::test]

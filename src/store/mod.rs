@@ -393,14 +393,24 @@ impl Store {
         self.shared.generation.load(Ordering::Relaxed)
     }
 
-    /// Walks the batches of a range in order, as long as `visit` says so. Blocks. Each batch has passed its CRC.
+    /// Walks the batches of a range in order, as long as `visit` says so. Blocks. Each batch has passed its CRC and follows
+    /// the one before; one that should be there and is not is an error. What retention or a deletion takes away meanwhile
+    /// is not: then the walk may end early.
     pub fn visit_batches(
         &self,
         id: ReplicaId,
         range: OffsetRange,
         visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.shared.database.visit_batches(id, range, visit)
+        let Some(replica) = self.replica(id) else { return Ok(()) };
+        let limit = range.limit.min(replica.end());
+        let walked = self.shared.database.visit_batches(id, OffsetRange { limit, ..range }, visit);
+        // The log start moves before the rows and files below it go.
+        let is_gone = || replica.log_start() > range.from || self.replica(id).is_none();
+        match walked {
+            Err(error) if !is_gone() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Walks the spans of a replica in order, the open one as far as it has grown. Blocks.

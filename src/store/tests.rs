@@ -558,6 +558,65 @@ fn a_damaged_batch_is_not_given_out() {
     assert!(store.offline().is_none(), "one damaged batch is not the end of the store");
 }
 
+fn read(store: &Store, id: ReplicaId, from: i64, limit: i64) -> Result<Vec<i64>, String> {
+    let mut found = Vec::new();
+    let range = OffsetRange { from: Offset(from), limit: Offset(limit) };
+    let walked = store.visit_batches(id, range, &mut |base, _| {
+        found.push(base.get());
+        ControlFlow::Continue(())
+    });
+    walked.map(|()| found).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_batch_that_is_missing_is_an_error_and_never_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    fill(&store, id, 0..20, 100);
+    let lose = |base: i64| {
+        let key = keys::batch(store.generation(), id, Offset(base));
+        store.shared.database.records().delete(key).unwrap();
+    };
+    for (base, first, limit) in [(8, 0, 20), (8, 8, 20), (8, 9, 10), (0, 0, 2), (18, 10, 20), (18, 19, 20)] {
+        lose(base);
+        let error = read(&store, id, first, limit).unwrap_err();
+        assert!(error.contains("is missing"), "{error}");
+        let batch = batch(base, 2, 100);
+        let key = keys::batch(store.generation(), id, Offset(base));
+        store.shared.database.records().put(key, &batch.bytes).unwrap();
+        assert_eq!(read(&store, id, first, limit).unwrap().last(), Some(&(limit - 2)));
+    }
+    lose(8);
+    assert_eq!(read(&store, id, 0, 8), Ok(evens(0, 8)), "what is before it can be read");
+    assert_eq!(read(&store, id, 11, 20), Ok(evens(10, 20)), "and what is after it");
+    assert!(store.offline().is_none());
+    // The next recovery ends the log there, as at a damaged batch.
+    drop(store);
+    let (store, recovered) = open(dir.path());
+    assert!(recovered.unclean && recovered.sentences.join("\n").contains("the batch at offset 8 is missing"));
+    assert_eq!((store.replica(id).unwrap().row().end, read(&store, id, 0, 20)), (Offset(8), Ok(evens(0, 8))));
+}
+
+#[test]
+fn whoever_walks_while_the_replica_goes_hears_of_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    fill(&store, id, 0..20, 100);
+    store.shared.database.records().delete(keys::batch(store.generation(), id, Offset(8))).unwrap();
+    let range = OffsetRange { from: Offset(0), limit: Offset(20) };
+    let mut seen = 0;
+    let walked = store.visit_batches(id, range, &mut |_, _| {
+        if seen == 0 {
+            store.delete_replicas(&[id], 2).unwrap();
+        }
+        seen += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!((walked, seen), (Ok(()), 4));
+}
+
 #[test]
 fn a_directory_notes_the_metadata_in_each_commit_that_makes_or_deletes_replicas() {
     let dir = tempfile::tempdir().unwrap();
