@@ -35,10 +35,18 @@
 //!    log-append time, the timestamp fields. The one exception is a topic's own `compression.type`.
 //! 7. Everything has a limit, by Kafka's name where Kafka has one. Memory is taken by bytes received, never by a count that
 //!    somebody declared.
-//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path. One exception: whoever
+//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path. The exceptions: whoever
 //!    holds the store's committer writes to RocksDB and takes the lock of a replica or a partition inside; nobody takes the
-//!    committer under one of those.
+//!    committer under one of those. Whoever installs an image holds [`replica::Replicas`]'s own lock over what that needs
+//!    of the store and of partitions; nobody else takes that one. Whoever syncs the rows holds the lock that makes others
+//!    wait for the same sync; it takes none inside.
 //! 9. No trait with one implementation, no method for tests only, no `unsafe` without its reason.
+//!
+//! # Here before its time
+//!
+//! Written and tested, and called by nobody until followers fetch: [`log::Log::truncate_to`] with its part of the tail
+//! cache and of the store, [`replica::isr::Isr::on_follower_fetch`] and [`replica::isr::Isr::propose`]. The store's column
+//! family `compacted` is empty until the cleaner comes.
 //!
 //! # Deliberately absent
 //!
