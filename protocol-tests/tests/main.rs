@@ -21,5 +21,6 @@ mod offsets;
 mod produce;
 mod produce_refused;
 mod rebalance;
+mod restarts;
 mod storage_failure;
 mod topics;
