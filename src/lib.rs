@@ -27,17 +27,27 @@
 //! 3. An API is one file, one row in the table, one module of the protocol tests. What is advertised is what the row says.
 //! 4. A handler always answers, and one bad partition never spoils its neighbours. A refusal is an
 //!    [`error::ErrorCode`] in its place; broken framing ([`error::Disconnect`]) closes that connection; the disk's failure
-//!    ([`error::StoreError`]) answers KAFKA_STORAGE_ERROR and takes the partition offline; our own mistake is an `assert!`.
+//!    ([`error::StoreError`]) answers KAFKA_STORAGE_ERROR. A write or sync that failed takes the store and its partitions
+//!    offline for good. A read that failed, or found damage, is an error of that fetch, lookup or retention check alone: what
+//!    else the partition has can still be read and appended to. Our own mistake is an `assert!`.
 //! 5. Leader, ISR and epochs change only by installing a metadata image. Metadata records are outcomes; `apply` folds them
 //!    and decides nothing.
 //! 6. Record bytes are never re-encoded: a consumer gets what the producer sent, but for base offset, leader epoch and, under
 //!    log-append time, the timestamp fields. The one exception is a topic's own `compression.type`.
 //! 7. Everything has a limit, by Kafka's name where Kafka has one. Memory is taken by bytes received, never by a count that
 //!    somebody declared.
-//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path. One exception: whoever
+//! 8. At most one lock is held at a time, never across an await, never around I/O on the hot path. The exceptions: whoever
 //!    holds the store's committer writes to RocksDB and takes the lock of a replica or a partition inside; nobody takes the
-//!    committer under one of those.
+//!    committer under one of those. Whoever installs an image holds [`replica::Replicas`]'s own lock over what that needs
+//!    of the store and of partitions; nobody else takes that one. Whoever syncs the rows holds the lock that makes others
+//!    wait for the same sync; it takes none inside.
 //! 9. No trait with one implementation, no method for tests only, no `unsafe` without its reason.
+//!
+//! # Here before its time
+//!
+//! Written and tested, and called by nobody until followers fetch: [`log::Log::truncate_to`] with its part of the tail
+//! cache and of the store, [`replica::isr::Isr::on_follower_fetch`] and [`replica::isr::Isr::propose`]. The store's column
+//! family `compacted` is empty until the cleaner comes.
 //!
 //! # Deliberately absent
 //!

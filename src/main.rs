@@ -274,16 +274,17 @@ struct Rooms {
 
 impl Rooms {
     async fn open(config: &Arc<BrokerConfig>, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Result<Self, StoreError> {
-        let controller = Controller::start(config).await?;
+        let controller = Controller::start(config, &store.identity()?).await?;
         let image = controller.image();
         tracing::info!("cluster {}", image.cluster_id);
-        store.put_identity(config.node_id, &image.cluster_id)?;
+        store.put_identity(config.node_id, &image.cluster_id, controller.metadata_id())?;
         let replicas = Replicas::start(config, store, metrics);
         let groups = Groups::start(config, &controller, &replicas);
         groups.show_in(metrics);
         controller.on_image(replicas.listener()).await?;
         controller.on_image(groups.listener()).await?;
-        // This registration told the controller how the last run ended: from now on this boot is the known one.
+        // The registration has told the controller whether the last run may have lost records, and the partitions have the
+        // epochs that it gave them for that: from now on this boot is the known one.
         store.confirm_boot()?;
         let sweeper = tokio::spawn(replicas.clone().sweep());
         let sessions = FetchSessions::new(config.max_incremental_fetch_session_cache_slots);

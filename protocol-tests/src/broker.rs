@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -41,7 +41,7 @@ struct Guarded {
     pid: u32,
     log: Arc<Mutex<Vec<String>>>,
     // Its stdin is the pipe that keeps the broker alive.
-    _guard: Child,
+    guard: Child,
 }
 
 /// The broker that all tests share.
@@ -80,29 +80,68 @@ pub fn own_under(limit: &str) -> Option<Broker> {
     if is_target_set(&format!("ulimit {limit}")) {
         return None;
     }
-    Some(Broker::launch(&[], &format!("ulimit {limit}; exec \"$@\"")))
+    Some(Broker::launch(&[], &format!("ulimit {limit}; exec \"$@\""), None))
+}
+
+/// A directory of the test's own for the data of several brokers, one after another; `None`, said in a line, when the
+/// tests run against `TARGET`.
+pub fn own_directory() -> Option<tempfile::TempDir> {
+    let made = || tempfile::Builder::new().prefix("ottla-restarts-").tempdir().expect("a directory");
+    (!is_target_set("several lives")).then(made)
+}
+
+/// Starts the `ottla` binary over data that it must refuse: what it says, after it has ended with code 1.
+pub fn refused(data: &Path, settings: &[(&str, &str)]) -> String {
+    // One that serves after all is ended by `timeout`, with another code.
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "60"]).arg(binary());
+    arguments(&mut command, &format!("127.0.0.1:{}", free_port()), data, settings);
+    let ended = command.stdin(Stdio::null()).output().expect("start the broker");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    said
+}
+
+fn arguments(command: &mut Command, address: &str, data: &Path, settings: &[(&str, &str)]) {
+    let own = [("listeners", format!("PLAINTEXT://{address}")), ("log.dirs", data.display().to_string())];
+    let given = SETTINGS.iter().chain(settings).map(|(key, value)| format!("{key}={value}"));
+    for setting in given.chain(own.iter().map(|(key, value)| format!("{key}={value}"))) {
+        command.arg("--override").arg(setting);
+    }
 }
 
 impl Broker {
     /// Starts the `ottla` binary on a free port of the loopback, its data in a directory of its own.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        Self::launch(settings, "exec \"$@\"")
+        Self::launch(settings, "exec \"$@\"", None)
+    }
+
+    /// The same over a directory of [`own_directory`], which outlives it.
+    pub fn start_in(data: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::launch(settings, "exec \"$@\"", Some(data))
+    }
+
+    /// Kills it, and waits until it is gone. Only for one that these tests started.
+    pub fn kill(self) {
+        let mut process = self.process.expect("a broker of the test's own");
+        drop(process.guard.stdin.take());
+        process.guard.wait().expect("the guard ends");
+    }
+
+    /// Asks it to stop, as an operator would. Only for one that these tests started.
+    pub fn ask_to_stop(&self) {
+        let pid = self.process.as_ref().expect("a broker of the test's own").pid;
+        let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).status().expect("kill is there");
+        assert!(asked.success());
     }
 
     // `prelude` is the shell's last word before it becomes the broker.
-    fn launch(settings: &[(&str, &str)], prelude: &str) -> Self {
+    fn launch(settings: &[(&str, &str)], prelude: &str, data: Option<&Path>) -> Self {
         let directory = tempfile::Builder::new().prefix("ottla-conformance-").tempdir().expect("a directory").keep();
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new("sh");
         command.arg("-c").arg(GUARD).arg(&directory).args(["sh", "-c", prelude, "sh"]).arg(binary());
-        let own = [
-            ("listeners", format!("PLAINTEXT://{address}")),
-            ("log.dirs", directory.join("data").display().to_string()),
-        ];
-        let given = SETTINGS.iter().chain(settings).map(|(key, value)| format!("{key}={value}"));
-        for setting in given.chain(own.iter().map(|(key, value)| format!("{key}={value}"))) {
-            command.arg("--override").arg(setting);
-        }
+        arguments(&mut command, &address, data.unwrap_or(&directory.join("data")), settings);
         let mut guard = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -113,7 +152,7 @@ impl Broker {
         let pid = await_start(&lines);
         let log = Arc::default();
         drain(lines, Arc::clone(&log));
-        Self { address, process: Some(Guarded { pid, log, _guard: guard }) }
+        Self { address, process: Some(Guarded { pid, log, guard }) }
     }
 
     /// A new connection.

@@ -21,6 +21,7 @@ mod offsets;
 mod produce;
 mod produce_refused;
 mod rebalance;
+mod restarts;
 mod slow_consumers;
 mod storage_failure;
 mod topics;

@@ -95,6 +95,7 @@ mod tests {
                 endpoints: vec![endpoint("PLAINTEXT", 9092), endpoint("INSIDE", 9094)],
                 rack: Some("r".into()),
                 fenced,
+                log_dirs: Vec::new(),
             })
         };
         let cluster = Record::ClusterId(ClusterIdRecord { cluster_id: "c".into() });

@@ -48,7 +48,7 @@ async fn served() -> Served {
     let config = Arc::new(BrokerConfig { log_dirs: vec![dir.path().to_path_buf()], ..BrokerConfig::default() });
     let metrics = Metrics::new(TABLE.iter().map(|row| (row.name, row.versions.clone())));
     let (store, _) = Store::open(&dir.path().join("log"), StoreOptions::default()).unwrap();
-    let controller = Controller::start(&config).await.unwrap();
+    let controller = Controller::start(&config, &store.identity().unwrap()).await.unwrap();
     let replicas = Replicas::start(&config, &store, &metrics);
     let below = Arc::clone(&replicas);
     controller.on_image(Box::new(move |image: &Arc<MetadataImage>| below.install(image))).await.unwrap();

@@ -21,6 +21,7 @@ fn broker(id: i32, listeners: &[&str], fenced: bool) -> Record {
         endpoints: listeners.iter().map(endpoint).collect(),
         rack: (id == 1).then(|| "r".into()),
         fenced,
+        log_dirs: Vec::new(),
     })
 }
 

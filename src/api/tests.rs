@@ -56,7 +56,7 @@ fn the_rows_ascend_and_carry_their_requests_key() {
 async fn broker(dir: &Path) -> Arc<Broker> {
     let config = Arc::new(BrokerConfig { log_dirs: vec![dir.to_path_buf()], ..BrokerConfig::default() });
     let (store, _) = Store::open(dir, StoreOptions::default()).expect("a store");
-    let controller = Controller::start(&config).await.expect("a controller");
+    let controller = Controller::start(&config, &store.identity().expect("an identity")).await.expect("a controller");
     let metrics = Metrics::new(TABLE.iter().map(|row| (row.name, row.versions.clone())));
     let replicas = Replicas::start(&config, &store, &metrics);
     let groups = Groups::start(&config, &controller, &replicas);

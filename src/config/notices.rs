@@ -115,6 +115,15 @@ fn unknown(name: &str, origin: &str) -> String {
     if NOT_YET.iter().any(|prefix| name.starts_with(prefix)) {
         return format!("{name} ({origin}) is without effect in this version");
     }
+    if let Some(key) = table::topic_keys().get(name) {
+        // The first is the one in the topic key's own unit.
+        return match key.synonyms {
+            [(broker, _), ..] => {
+                format!("{name} ({origin}) is a topic's key and is ignored; for all topics: {broker}")
+            }
+            [] => format!("{name} ({origin}) is a topic's key and is ignored: set it for each topic"),
+        };
+    }
     let nearest = table::broker_keys()
         .keys()
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), *known))

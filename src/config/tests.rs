@@ -459,9 +459,35 @@ fn names_that_mean_nothing_are_warned_of() {
         "listener.name.a.ssl.key.password (--override) is without effect in this version",
     );
     check("ssl.keystore.location", "x", "without effect in this version: ssl.keystore.location");
+    check(
+        "flush.messages",
+        "1",
+        "flush.messages (--override) is a topic's key and is ignored; for all topics: log.flush.interval.messages",
+    );
     assert_eq!(loaded(&[("num.io.threads", "8"), ("log.cleaner.threads", "1")]).notices, []);
     let idle = Notice::Info("not needed here and without effect: num.io.threads".to_owned());
     assert_eq!(loaded(&[("num.io.threads", "16")]).notices, [idle]);
+}
+
+#[test]
+fn a_topics_key_given_to_the_broker_is_warned_of_with_the_brokers_name_for_it() {
+    for key in table::topic_keys().values().filter(|key| !table::broker_keys().contains_key(key.name)) {
+        let notices = loaded(&[(key.name, "1")]).notices;
+        let [Notice::Warning(line)] = &notices[..] else { panic!("{}: {notices:?}", key.name) };
+        let broker = key.synonyms.first().map_or("set it for each topic", |(name, _)| *name);
+        assert!(line.contains("is a topic's key") && line.ends_with(broker), "{line}");
+    }
+}
+
+#[test]
+fn what_the_readme_promises_of_stable_storage_is_one_key_for_the_broker_and_another_for_a_topic() {
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains("With `log.flush.interval.messages=1` on the broker, or `flush.messages=1` on a topic"));
+    let broker = loaded(&[("log.flush.interval.messages", "1")]).config;
+    assert_eq!(TopicConfig::resolve(&BTreeMap::new(), &broker).flush_messages, 1);
+    let topic = BTreeMap::from([("flush.messages".to_owned(), "1".to_owned())]);
+    assert_eq!(TopicConfig::resolve(&topic, &loaded(&[]).config).flush_messages, 1);
+    assert_eq!(loaded(&[("log.flush.interval.messages", "1")]).notices, []);
 }
 
 #[test]

@@ -46,17 +46,21 @@ pub fn topic_records(topic: &TopicImage, records: &mut Vec<Record>) {
     records.extend(topic.configs.iter().map(|(key, value)| {
         Record::Config(ConfigRecord { topic: topic.id, key: key.clone(), value: Some(value.clone()) })
     }));
-    records.extend((0..).zip(&topic.partitions).map(|(index, partition)| {
-        Record::Partition(PartitionRecord {
-            topic: topic.id,
-            index,
-            replicas: partition.replicas.to_vec(),
-            isr: partition.isr.to_vec(),
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            partition_epoch: partition.partition_epoch,
-        })
-    }));
+    let numbered = (0..).zip(&topic.partitions);
+    records.extend(numbered.map(|(index, partition)| Record::Partition(partition_record(topic.id, index, partition))));
+}
+
+/// The record that makes a partition what it is.
+pub fn partition_record(topic: TopicId, index: i32, partition: &PartitionImage) -> PartitionRecord {
+    PartitionRecord {
+        topic,
+        index,
+        replicas: partition.replicas.to_vec(),
+        isr: partition.isr.to_vec(),
+        leader: partition.leader,
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+    }
 }
 
 /// An image in the making. Topics that the records touch are taken out once, not copied for every record.
@@ -173,6 +177,7 @@ mod tests {
             endpoints: vec![BrokerEndpoint { listener: "PLAINTEXT".into(), host: "h".into(), port: 9092 }],
             rack: None,
             fenced: false,
+            log_dirs: Vec::new(),
         })
     }
 

@@ -6,11 +6,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::apply;
 use super::image::{BrokerRegistration, MetadataImage, TopicImage};
-use super::record::{ClusterIdRecord, ProducerIdsRecord, Record};
+use super::record::{ClusterIdRecord, PartitionRecord, ProducerIdsRecord, Record};
 use super::topics::{self, Answers, Chance, DeleteAnswer, NewTopic, Rules, TopicToDelete};
 use crate::error::{ErrorCode, Refusal};
-use crate::types::NodeId;
+use crate::types::{LeaderEpoch, NodeId, PartitionEpoch};
 
 /// How many producer ids a broker is given at a time, as Kafka's `PRODUCER_ID_BLOCK_SIZE`.
 const PRODUCER_ID_BLOCK: i64 = 1000;
@@ -23,6 +24,8 @@ pub enum Request {
         broker: BrokerRegistration,
         /// The id for a cluster that has none.
         cluster_id: String,
+        /// True when records that it acknowledged in its last run may be lost.
+        unclean: bool,
     },
     /// CreateTopics.
     CreateTopics {
@@ -55,7 +58,13 @@ pub enum Answer {
 /// Records and answer of a request.
 pub fn decide(image: &MetadataImage, request: &Request, rules: &Rules) -> (Vec<Record>, Answer) {
     match request {
-        Request::Join { broker, cluster_id } => (join(image, broker, cluster_id), Answer::Joined),
+        Request::Join { broker, cluster_id, unclean } => {
+            let mut records = join(image, broker, cluster_id);
+            if *unclean {
+                records.extend(led_anew(image, broker.id));
+            }
+            (records, Answer::Joined)
+        }
         Request::CreateTopics { topics, chance, validate_only } => {
             let (records, answers) = topics::create(image, topics, rules, chance);
             (if *validate_only { Vec::new() } else { records }, Answer::Created(answers))
@@ -79,6 +88,27 @@ fn join(image: &MetadataImage, broker: &BrokerRegistration, cluster_id: &str) ->
     records
 }
 
+/// A new leader epoch for every partition that a broker leads whose log may have lost its end. The offsets from there on
+/// will be given to other records: a client that had read the lost ones finds out by the epoch (KIP-320).
+///
+/// Kafka's controller moves the epoch of every partition at every restart of its leader, because fencing takes the leader
+/// away and unfencing elects it again (ReplicationControlManager). Here a broker that stopped cleanly, or was killed with
+/// its log whole, goes on in the epoch it had: nothing was lost that anybody could have seen, and nothing is written.
+fn led_anew(image: &MetadataImage, leader: NodeId) -> Vec<Record> {
+    let numbered =
+        image.topics().flat_map(|topic| (0..).zip(&topic.partitions).map(move |numbered| (topic.id, numbered)));
+    numbered
+        .filter(|(_, (_, partition))| partition.leader == leader)
+        .map(|(topic, (index, partition))| {
+            Record::Partition(PartitionRecord {
+                leader_epoch: LeaderEpoch(partition.leader_epoch.0 + 1),
+                partition_epoch: PartitionEpoch(partition.partition_epoch.0 + 1),
+                ..apply::partition_record(topic, index, partition)
+            })
+        })
+        .collect()
+}
+
 fn producer_ids(image: &MetadataImage, broker: NodeId) -> (Vec<Record>, Answer) {
     let first = image.next_producer_id;
     match first.checked_add(PRODUCER_ID_BLOCK) {
@@ -97,6 +127,7 @@ fn producer_ids(image: &MetadataImage, broker: NodeId) -> (Vec<Record>, Answer) 
 mod tests {
     use super::*;
     use crate::controller::apply::apply;
+    use crate::controller::record::TopicRecord;
     use crate::types::TopicId;
 
     fn rules() -> Rules {
@@ -111,8 +142,9 @@ mod tests {
             endpoints: Vec::new(),
             rack: None,
             fenced: false,
+            log_dirs: Vec::new(),
         };
-        Request::Join { broker, cluster_id: format!("drawn by {node}") }
+        Request::Join { broker, cluster_id: format!("drawn by {node}"), unclean: false }
     }
 
     fn after(image: &MetadataImage, version: u64, request: &Request) -> MetadataImage {
@@ -134,6 +166,37 @@ mod tests {
         let first = after(&MetadataImage::default(), 3, &joining(1));
         let second = after(&first, 4, &joining(1));
         assert!(epoch(&second) > epoch(&first));
+    }
+
+    fn joining_uncleanly(node: i32) -> Request {
+        let Request::Join { broker, cluster_id, .. } = joining(node) else { unreachable!() };
+        Request::Join { broker, cluster_id, unclean: true }
+    }
+
+    #[test]
+    fn after_a_loss_the_partitions_that_the_broker_leads_begin_a_new_epoch_and_no_others() {
+        let topic = TopicId(uuid::Uuid::from_u128(1));
+        let mut records = vec![Record::Topic(TopicRecord { id: topic, name: "t".into() })];
+        records.extend((0..).zip([1, 2, 1, -1]).map(|(index, leader)| {
+            Record::Partition(PartitionRecord {
+                topic,
+                index,
+                replicas: vec![NodeId(1), NodeId(2)],
+                isr: vec![NodeId(1)],
+                leader: NodeId(leader),
+                leader_epoch: LeaderEpoch(index),
+                partition_epoch: PartitionEpoch(10 + index),
+            })
+        }));
+        let image = apply(&after(&MetadataImage::default(), 3, &joining(1)), 4, &records);
+        let epochs = |image: &MetadataImage| -> Vec<(i32, i32)> {
+            let topic = image.topic_by_id(topic).unwrap();
+            topic.partitions.iter().map(|partition| (partition.leader_epoch.0, partition.partition_epoch.0)).collect()
+        };
+        let lost = after(&image, 5, &joining_uncleanly(1));
+        assert_eq!(epochs(&lost), [(1, 11), (1, 11), (3, 13), (3, 13)]);
+        assert!(lost.brokers[&NodeId(1)].epoch > image.brokers[&NodeId(1)].epoch, "in the entry that registers it");
+        assert_eq!(decide(&image, &joining(1), &rules()).0.len(), 1, "nothing is written when nothing was lost");
     }
 
     #[test]

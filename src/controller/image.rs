@@ -70,6 +70,9 @@ pub struct BrokerRegistration {
     pub rack: Option<String>,
     /// True while it may not lead or be listed to clients.
     pub fenced: bool,
+    /// The ids of its log directories (KIP-858). Empty in registrations of record level 1, which lacked them.
+    #[serde(default)]
+    pub log_dirs: Vec<Uuid>,
 }
 
 /// An advertised address.

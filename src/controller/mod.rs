@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod decide;
 pub mod image;
+mod origin;
 pub mod placement;
 mod published;
 mod raft;
@@ -21,15 +22,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::config::{BrokerConfig, topic};
 use crate::env;
 use crate::error::{ErrorCode, Refusal, StoreError};
+use crate::store::Identity;
 use crate::store::metadata::MetadataStore;
 use crate::types::{TopicId, kafka_uuid};
 
 use decide::{Answer, Request};
 pub use image::{BrokerEndpoint, BrokerRegistration, MetadataImage, PartitionImage, TopicImage};
+use origin::Found;
 pub use published::Listener;
 use published::Published;
 use raft::Quorum;
@@ -50,6 +54,7 @@ pub struct Controller {
     queue: mpsc::Sender<Queued>,
     quorum: Quorum,
     config: Arc<BrokerConfig>,
+    metadata_id: Uuid,
 }
 
 /// Whom to answer.
@@ -62,19 +67,27 @@ struct Queued {
 }
 
 impl Controller {
-    /// Opens the metadata, leads the quorum and registers this broker. When it returns, the image is complete.
-    pub async fn start(config: &Arc<BrokerConfig>) -> Result<Arc<Self>, StoreError> {
+    /// Opens the metadata, leads the quorum and registers this broker with its log directory, unless the two do not belong
+    /// together. When it returns, the image is complete.
+    pub async fn start(config: &Arc<BrokerConfig>, log: &Identity) -> Result<Arc<Self>, StoreError> {
         let dir = directory(config);
         let store = MetadataStore::open(&dir)?;
         let member = raft::identity(&store, config.node_id)?;
+        let metadata_id = member.directory;
+        origin::check_metadata(log, &Found { dir: &dir, id: metadata_id, version: raft::last_index(&store)? })?;
         let published = Arc::new(Published::default());
         let quorum = Quorum::start(store, member, published.clone()).await?;
         let (queue, requests) = mpsc::channel(QUEUE);
         let decider = Decider { requests, published: published.clone(), quorum: quorum.clone(), rules: rules(config) };
         tokio::spawn(decider.run());
-        let controller = Arc::new(Self { published, queue, quorum, config: config.clone() });
-        controller.join(&dir).await?;
+        let controller = Arc::new(Self { published, queue, quorum, config: config.clone(), metadata_id });
+        controller.join(&dir, log).await?;
         Ok(controller)
+    }
+
+    /// The id that the metadata directory drew when it was first used.
+    pub fn metadata_id(&self) -> Uuid {
+        self.metadata_id
     }
 
     /// The newest image that this node's replicas have installed.
@@ -155,8 +168,8 @@ impl Controller {
         answered.await.map_err(|_| stopped())?
     }
 
-    /// Checks that the directory is the cluster's that the configuration means, and registers this broker.
-    async fn join(&self, dir: &std::path::Path) -> Result<(), StoreError> {
+    /// Checks that the directories are the cluster's that the configuration means, and registers this broker.
+    async fn join(&self, dir: &std::path::Path, log: &Identity) -> Result<(), StoreError> {
         let stored = self.image().cluster_id.clone();
         if let Some(given) = self.config.cluster_id.as_deref().filter(|given| !stored.is_empty() && **given != *stored)
         {
@@ -166,8 +179,15 @@ impl Controller {
                 dir.display()
             )));
         }
+        origin::check_directory(log, dir, &self.image(), self.config.node_id)?;
         let cluster_id = self.config.cluster_id.clone().unwrap_or_else(|| kafka_uuid(&env::random_uuid()));
-        let request = Request::Join { broker: registration(&self.config), cluster_id };
+        let broker = registration(&self.config, log.directory_id);
+        if log.unclean {
+            tracing::warn!(
+                "records may be lost: the partitions led here begin a new leader epoch, which tells clients"
+            );
+        }
+        let request = Request::Join { broker, cluster_id, unclean: log.unclean };
         match self.submit(request).await {
             Ok(_) => Ok(()),
             Err(refusal) => Err(StoreError::new(format!(
@@ -208,7 +228,7 @@ fn directory(config: &BrokerConfig) -> PathBuf {
     dir.unwrap_or_else(|| PathBuf::from("data")).join(DIRECTORY)
 }
 
-fn registration(config: &BrokerConfig) -> BrokerRegistration {
+fn registration(config: &BrokerConfig, log_dir: Uuid) -> BrokerRegistration {
     let endpoints = config.advertised_listeners.iter().map(|endpoint| BrokerEndpoint {
         listener: endpoint.listener_name.to_string(),
         host: endpoint.host.clone(),
@@ -222,6 +242,7 @@ fn registration(config: &BrokerConfig) -> BrokerRegistration {
         endpoints: endpoints.collect(),
         rack: config.broker_rack.clone(),
         fenced: false,
+        log_dirs: vec![log_dir],
     }
 }
 

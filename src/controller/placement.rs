@@ -90,6 +90,7 @@ mod tests {
             endpoints: Vec::new(),
             rack: rack.map(Into::into),
             fenced,
+            log_dirs: Vec::new(),
         }
     }
 

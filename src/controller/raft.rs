@@ -14,7 +14,7 @@ use openraft::raft::{
     VoteResponse,
 };
 use openraft::storage::RaftLogStorage;
-use openraft::{Config, EmptyNode, Raft, RaftNetwork, RaftNetworkFactory, SnapshotPolicy};
+use openraft::{Config, EmptyNode, LogId, Raft, RaftNetwork, RaftNetworkFactory, SnapshotPolicy};
 
 use super::published::Published;
 use super::raft_log::{Member, RaftLog, StateMachine, TypeConfig};
@@ -58,6 +58,16 @@ pub fn identity(store: &MetadataStore, node: NodeId) -> Result<Member, StoreErro
     let member = Member { node, directory: env::random_uuid() };
     store.put(&[(Slot::Identity, &record::encode(&member))])?;
     Ok(member)
+}
+
+/// The index of the last entry in the log, the purged ones included; `None` when there never was one.
+pub fn last_index(store: &MetadataStore) -> Result<Option<u64>, StoreError> {
+    if let Some((index, _)) = store.last_entry()? {
+        return Ok(Some(index));
+    }
+    let purged = store.get(Slot::Purged)?;
+    let purged = purged.map(|marker| record::decode::<LogId<Member>>(&marker)).transpose()?;
+    Ok(purged.map(|id| id.index))
 }
 
 impl Quorum {

@@ -11,8 +11,8 @@ use super::image::BrokerRegistration;
 use crate::error::StoreError;
 use crate::types::{LeaderEpoch, NodeId, PartitionEpoch, TopicId};
 
-/// The newest level of records that this binary writes and reads.
-pub const LEVEL: u8 = 1;
+/// The newest level of records that this binary writes and reads: 2 registers a broker's log directories.
+pub const LEVEL: u8 = 2;
 
 /// One outcome.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -119,6 +119,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
 mod tests {
     use super::*;
 
+    const NIL: &str = "00000000-0000-0000-0000-000000000000";
+
     #[test]
     fn a_newer_level_is_refused_with_a_sentence() {
         let mut bytes = encode(&Record::ClusterId(ClusterIdRecord { cluster_id: "a".into() }));
@@ -132,11 +134,11 @@ mod tests {
     fn damage_is_an_error_and_not_a_guess() {
         assert!(decode::<Record>(&[]).is_err());
         assert!(decode::<Record>(&[LEVEL, b'{']).is_err());
-        assert!(decode::<Record>(b"\x01{\"Unheard\":{}}").is_err());
+        assert!(decode::<Record>(b"\x02{\"Unheard\":{}}").is_err());
     }
 
     #[test]
-    fn the_form_of_level_one_is_fixed() {
+    fn the_form_of_a_partition_is_fixed_since_level_one() {
         let record = Record::Partition(PartitionRecord {
             topic: TopicId::ZERO,
             index: 3,
@@ -148,7 +150,32 @@ mod tests {
         });
         let stored = b"\x01{\"Partition\":{\"topic\":\"00000000-0000-0000-0000-000000000000\",\"index\":3,\
             \"replicas\":[1],\"isr\":[1],\"leader\":1,\"leader_epoch\":0,\"partition_epoch\":0}}";
-        assert_eq!(encode(&record), stored.to_vec());
+        assert_eq!(encode(&record)[1..], stored[1..]);
         assert_eq!(decode::<Record>(stored).unwrap(), record);
+    }
+
+    #[test]
+    fn a_registration_of_level_one_is_read_without_log_directories() {
+        let stored = |level: &str, log_dirs: &str| {
+            let text = format!(
+                "{level}{{\"RegisterBroker\":{{\"id\":1,\"epoch\":2,\"incarnation\":\"{NIL}\",\"endpoints\":[],\
+                 \"rack\":null,\"fenced\":false{log_dirs}}}}}"
+            );
+            text.into_bytes()
+        };
+        let mut broker = BrokerRegistration {
+            id: NodeId(1),
+            epoch: 2,
+            incarnation: uuid::Uuid::nil(),
+            endpoints: Vec::new(),
+            rack: None,
+            fenced: false,
+            log_dirs: Vec::new(),
+        };
+        assert_eq!(decode::<Record>(&stored("\x01", "")).unwrap(), Record::RegisterBroker(broker.clone()));
+        broker.log_dirs = vec![uuid::Uuid::nil()];
+        let written = stored("\x02", &format!(",\"log_dirs\":[\"{NIL}\"]"));
+        assert_eq!(encode(&Record::RegisterBroker(broker.clone())), written);
+        assert_eq!(decode::<Record>(&written).unwrap(), Record::RegisterBroker(broker));
     }
 }

@@ -11,11 +11,33 @@ fn config(dir: &Path) -> BrokerConfig {
     BrokerConfig { log_dirs: vec![dir.to_path_buf()], ..BrokerConfig::default() }
 }
 
+/// A log directory that has never been used.
+fn unused(config: &BrokerConfig) -> Identity {
+    Identity {
+        dir: config.log_dirs[0].clone(),
+        node_id: None,
+        cluster_id: None,
+        directory_id: Uuid::nil(),
+        metadata: None,
+        replicas: 0,
+        unclean: false,
+    }
+}
+
 /// Runs one life of a broker: when it is over, every task is gone and the directory is free.
 fn life<T>(config: BrokerConfig, work: impl AsyncFnOnce(Arc<Controller>) -> T) -> Result<T, StoreError> {
+    let log = unused(&config);
+    life_over(&log, config, work)
+}
+
+fn life_over<T>(
+    log: &Identity,
+    config: BrokerConfig,
+    work: impl AsyncFnOnce(Arc<Controller>) -> T,
+) -> Result<T, StoreError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let controller = Controller::start(&Arc::new(config)).await?;
+        let controller = Controller::start(&Arc::new(config), log).await?;
         Ok(work(controller).await)
     })
 }
@@ -220,4 +242,43 @@ fn a_stopped_controller_refuses_and_does_not_hang() {
         assert!(controller.image().topic("a").is_none());
     })
     .unwrap();
+}
+
+#[test]
+fn older_metadata_stay_older_however_often_the_start_is_tried() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    life(config(dir.path()), async |_| ()).unwrap();
+    let files = || std::fs::read_dir(dir.path().join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
+    for file in files().filter(|file| file.is_file()) {
+        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let (metadata, version) = life(config(dir.path()), async |controller| {
+        controller.create_topics(vec![topic("a", 3)], false).await.unwrap();
+        (controller.metadata_id(), controller.image().version)
+    })
+    .unwrap();
+    std::fs::remove_dir_all(dir.path().join(DIRECTORY)).unwrap();
+    std::fs::rename(copy.path(), dir.path().join(DIRECTORY)).unwrap();
+    let used = unused(&config(dir.path()));
+    let mark = crate::store::MetadataMark { metadata, version };
+    let used = Identity { node_id: Some(NodeId(1)), metadata: Some(mark), replicas: 3, ..used };
+    for _ in 0..10 {
+        let refused = life_over(&used, config(dir.path()), async |_| ()).unwrap_err().to_string();
+        assert!(refused.contains("are older than the log directory"), "{refused}");
+    }
+}
+
+#[test]
+fn a_log_directory_is_known_by_its_id_as_long_as_there_are_partitions() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = Identity { directory_id: Uuid::from_u128(1), ..unused(&config(dir.path())) };
+    life(config(dir.path()), async |_| ()).unwrap();
+    let registered = life_over(&other, config(dir.path()), async |controller| {
+        controller.create_topics(vec![topic("a", 3)], false).await.unwrap();
+        controller.image().brokers[&NodeId(1)].log_dirs.clone()
+    });
+    assert_eq!(registered.unwrap(), [Uuid::from_u128(1)], "nothing was missed by the change");
+    let refused = life(config(dir.path()), async |_| ()).unwrap_err().to_string();
+    assert!(refused.contains("the 3 partitions of this node live in another log directory"), "{refused}");
+    life_over(&other, config(dir.path()), async |_| ()).unwrap();
 }

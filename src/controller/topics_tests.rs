@@ -24,6 +24,7 @@ fn image_with(topics: &[&str]) -> MetadataImage {
             endpoints: Vec::new(),
             rack: None,
             fenced,
+            log_dirs: Vec::new(),
         })
     };
     let image = apply(&MetadataImage::default(), 1, &[broker(1, false), broker(3, true)]);

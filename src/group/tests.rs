@@ -48,7 +48,7 @@ impl Node {
             tokio::task::yield_now().await;
         };
         let controller = loop {
-            match Controller::start(&config).await {
+            match Controller::start(&config, &store.identity().expect("an identity")).await {
                 Ok(controller) => break controller,
                 Err(error) => assert!(error.to_string().to_lowercase().contains("lock"), "{error}"),
             }

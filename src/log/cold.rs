@@ -33,12 +33,13 @@ impl ColdRead {
         self
     }
 
-    /// Reads; blocks. The batches lie in one buffer, each checked by its CRC. Empty when nothing is there any more.
+    /// Reads; blocks. The batches lie in one buffer, each checked by its CRC. Empty when nothing is there any more. What
+    /// cannot be read is an error of the read that begins there: one that begins before it gets what is before it.
     pub fn run(self) -> Result<Batches, StoreError> {
         let wanted = self.wanted;
         let mut buffer = BytesMut::with_capacity(wanted.max_bytes.min(FIRST_BUFFER));
         let range = OffsetRange { from: wanted.from, limit: wanted.limit };
-        self.store.visit_batches(self.replica, range, &mut |_, batch| {
+        let walked = self.store.visit_batches(self.replica, range, &mut |_, batch| {
             let Some(end) = BatchHeader::parse(batch).map(|header| header.end_offset()) else {
                 return ControlFlow::Break(());
             };
@@ -51,7 +52,10 @@ impl ColdRead {
             }
             buffer.extend_from_slice(batch);
             ControlFlow::Continue(())
-        })?;
+        });
+        if buffer.is_empty() {
+            walked?;
+        }
         let mut batches = Batches::new();
         // What retention took away meanwhile must not be passed over in silence.
         let is_gone = self.store.replica(self.replica).is_none_or(|replica| replica.log_start() > wanted.from);

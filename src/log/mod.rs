@@ -128,11 +128,6 @@ impl Log {
         self.bytes_end.saturating_sub(self.replica.bytes_dropped())
     }
 
-    /// The high watermark as the last checkpoint noted it, for a start.
-    pub fn checkpointed_high_watermark(&self) -> Offset {
-        self.checkpointed
-    }
-
     /// The topic's configuration.
     pub fn config(&self) -> &Arc<TopicConfig> {
         &self.config
@@ -307,14 +302,9 @@ impl Log {
         }
     }
 
-    /// The largest epoch not above `epoch`, and where it ends (KIP-101, KIP-279).
-    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        self.epochs.end_offset_for(epoch, self.committed)
-    }
-
-    /// The leader epoch of the batch at an offset, for ListOffsets.
-    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.epochs.epoch_at(offset)
+    /// The leader epochs of its batches, pending ones included.
+    pub fn leader_epochs(&self) -> &LeaderEpochs {
+        &self.epochs
     }
 
     /// Forgets producers that were silent for `producer.id.expiration.ms`.

@@ -69,7 +69,7 @@ impl Bench {
     fn new(config: TopicConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open_store(dir.path());
-        let replica = store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(7)), 0)]).unwrap()[0];
+        let replica = store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(7)), 0)], 1).unwrap()[0];
         let config = Arc::new(config);
         let log = Log::open(&store, replica, Arc::clone(&config)).unwrap();
         let (sender, heard) = channel();
@@ -79,6 +79,11 @@ impl Bench {
 
     fn log(&mut self) -> &mut Log {
         self.log.as_mut().unwrap()
+    }
+
+    fn epoch_end_offset(&mut self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let end = self.log().log_end_offset();
+        self.log().leader_epochs().end_offset_for(epoch, end)
     }
 
     fn push(&mut self, batch: ProducedBatch, epoch: i32, now: i64) -> Result<Appended, ErrorCode> {
@@ -272,10 +277,10 @@ fn a_batch_is_stored_as_it_was_produced_but_for_its_place() {
     assert_eq!(stored[..8], 2_i64.to_be_bytes());
     assert_eq!(stored[12..16], 7_i32.to_be_bytes());
     assert_eq!(stored[16..], produced.bytes[16..]);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
     bench.reopen(false);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(7)), (LeaderEpoch(7), Offset(5)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(7)), (LeaderEpoch(7), Offset(5)));
 }
 
 #[test]
@@ -325,7 +330,7 @@ fn a_truncation_forgets_what_the_producers_wrote_after_it() {
     assert_eq!(bench.log().truncate_to(Offset(1)).unwrap(), Offset(1));
     let again = bench.append(sequenced(9, 1), 1, 0);
     assert_eq!((again.base_offset, again.duplicate), (Offset(1), false));
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(1)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(1)));
 }
 
 #[test]
@@ -496,12 +501,12 @@ fn an_epoch_whose_first_batch_never_came_is_forgotten_for_good() {
     drop(replica);
     bench.reopen(false);
     let unknown = (LeaderEpoch::UNKNOWN, Offset::UNKNOWN);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), unknown);
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(5)), unknown);
     // The row must not bring it back once there are records at its offset.
     bench.append(batch(4, 10, 0), 2, 0);
     bench.reopen(false);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), unknown);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(8)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(5)), unknown);
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(8)));
 }
 
 #[test]
@@ -514,8 +519,8 @@ fn an_epoch_that_the_row_lost_is_found_in_its_batches() {
     bench.store.as_ref().unwrap().change_and_wait(&replica, behind).unwrap();
     drop(replica);
     bench.reopen(false);
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(4)));
-    assert_eq!(bench.log().epoch_end_offset(LeaderEpoch(5)), (LeaderEpoch(5), Offset(8)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(4)));
+    assert_eq!(bench.epoch_end_offset(LeaderEpoch(5)), (LeaderEpoch(5), Offset(8)));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! While a fetch works, its session belongs to it alone; a fetch that is dropped (its connection is gone) puts the
 //! session back. It must never hold the session cache's lock and a partition's lock at once.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -122,7 +123,9 @@ pub struct Fetching {
     most: usize,
     kind: Kind,
     live: Option<Box<LiveSession>>,
-    cold: Vec<Cold>,
+    cold: VecDeque<Cold>,
+    /// The slot whose files are being read: it is neither pending nor answered, nor among the cold ones any more.
+    reading: Option<u32>,
     /// What the answer carries by now, counted with what all connections have not sent.
     carried: Carried,
     /// From when it first had to wait.
@@ -184,9 +187,18 @@ impl FetchSessions {
         live: Box<LiveSession>,
     ) -> Fetching {
         let (sessions, replicas) = (Arc::clone(self), Arc::clone(replicas));
-        let carried = replicas.begin_answer();
-        let most = limits.max_bytes;
-        Fetching { sessions, replicas, limits, most, kind, live: Some(live), cold: Vec::new(), carried, held: None }
+        Fetching {
+            carried: replicas.begin_answer(),
+            most: limits.max_bytes,
+            sessions,
+            replicas,
+            limits,
+            kind,
+            live: Some(live),
+            cold: VecDeque::new(),
+            reading: None,
+            held: None,
+        }
     }
 
     fn check_in(&self, id: i32, live: Box<LiveSession>) {
@@ -243,7 +255,7 @@ impl Fetching {
                 FetchRead::Cold(answer, read) => {
                     let (_, _, wanted) = live.session.partition(slot);
                     reserved += room.min(usize::try_from(wanted.max_bytes).unwrap_or(0)).max(1);
-                    self.cold.push(Cold { slot, answer, read });
+                    self.cold.push_back(Cold { slot, answer, read });
                 }
             }
         }
@@ -271,9 +283,11 @@ impl Fetching {
     /// Waits until the answer can be made: for files, for something to happen, or for the time to be over.
     pub async fn wait(&mut self) {
         loop {
-            for cold in std::mem::take(&mut self.cold) {
-                let answer = self.read_cold(cold.answer, cold.read).await;
-                self.live().session.answer(cold.slot, answer);
+            while let Some(Cold { slot, answer, read }) = self.cold.pop_front() {
+                self.reading = Some(slot);
+                let answer = self.read_cold(answer, read).await;
+                self.reading = None;
+                self.live().session.answer(slot, answer);
                 let carried = self.live().session.answered_bytes();
                 self.carried.set(carried);
             }
@@ -344,9 +358,8 @@ impl Drop for Fetching {
     fn drop(&mut self) {
         let Some(mut live) = self.live.take() else { return };
         if let Kind::Incremental(id) = self.kind {
-            for cold in self.cold.drain(..) {
-                live.session.mark(cold.slot);
-            }
+            let unread = self.cold.drain(..).map(|cold| cold.slot);
+            self.reading.into_iter().chain(unread).for_each(|slot| live.session.mark(slot));
             live.session.abandon();
             self.sessions.check_in(id, live);
         }

@@ -14,7 +14,7 @@ mod show;
 pub mod space;
 pub mod wait;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,9 +226,12 @@ impl Replicas {
     /// stayed as it was costs nothing.
     pub fn install(&self, image: &Arc<MetadataImage>) {
         let mut installed = self.installed.lock();
+        if !std::mem::replace(&mut installed.started, true) {
+            self.judge_strays(&mut installed, image);
+        }
         let changes = image.topics_since(&installed.image);
-        self.drop_topics(&mut installed, &changes.gone);
-        self.make_replicas(&mut installed, &changes.new);
+        self.drop_topics(&mut installed, &changes.gone, image.version);
+        self.make_replicas(&mut installed, &changes.new, image.version);
         let mut tables = Tables::clone(&self.tables.load());
         for topic in changes.new.iter().chain(&changes.changed) {
             let topic = Arc::new(self.host(&installed, tables.by_id.get(&topic.id), topic));
@@ -237,13 +240,10 @@ impl Replicas {
         }
         self.tables.store(Arc::new(tables));
         installed.image = Arc::clone(image);
-        if !std::mem::replace(&mut installed.started, true) {
-            self.drop_strays(&mut installed);
-        }
     }
 
     /// Topics that the image no longer has. Their partitions refuse first, then their replicas go.
-    fn drop_topics(&self, installed: &mut Installed, gone: &[TopicId]) {
+    fn drop_topics(&self, installed: &mut Installed, gone: &[TopicId], version: u64) {
         if gone.is_empty() {
             return;
         }
@@ -260,32 +260,53 @@ impl Replicas {
             topic.here().for_each(|partition| partition.stop(Standing::Deleted));
         }
         self.tables.store(Arc::new(tables));
-        self.delete(&dropped);
+        self.delete(&dropped, version);
     }
 
-    fn delete(&self, replicas: &[ReplicaId]) {
-        if let Err(error) = self.store.delete_replicas(replicas) {
+    fn delete(&self, replicas: &[ReplicaId], version: u64) {
+        if let Err(error) = self.store.delete_replicas(replicas, version) {
             tracing::error!(%error, "replicas of deleted topics could not be dropped; the next start tries again");
         }
     }
 
-    /// What the store has and no topic of the first image: a deletion that a crash cut short.
-    fn drop_strays(&self, installed: &mut Installed) {
-        let Installed { image, replicas, .. } = installed;
+    /// What the store has and no topic of the first image.
+    ///
+    /// Kafka renames such logs to `-stray` and leaves them to the operator (LogManager.loadLog): its log directory knows
+    /// the cluster, but not how new the metadata were by which its logs were made. Here the directory has noted that, and
+    /// the metadata's own id; the controller has refused to start with others or older ones (`controller/origin.rs`). So
+    /// these metadata knew the topic once and know it no more: it was deleted, and a crash cut the deletion of its records
+    /// short. In a directory that has no such note yet, because only older versions have used it, nothing is known and
+    /// nothing is dropped.
+    fn judge_strays(&self, installed: &mut Installed, image: &MetadataImage) {
         let is_stray = |id: TopicId| image.topic_by_id(id).is_none();
-        let strays: Vec<ReplicaId> = replicas.extract_if(|(id, _), _| is_stray(*id)).map(|(_, id)| id).collect();
-        if !strays.is_empty() {
-            tracing::info!(replicas = strays.len(), "dropping replicas whose topics are gone");
-            self.delete(&strays);
+        let strays: Vec<_> = installed.replicas.extract_if(|(id, _), _| is_stray(*id)).collect();
+        let topics: BTreeSet<TopicId> = strays.iter().map(|((id, _), _)| *id).collect();
+        let topics = topics.iter().map(TopicId::to_string).collect::<Vec<_>>().join(", ");
+        let (count, dir) = (strays.len(), self.store.dir().display());
+        if self.store.is_noted() {
+            if count > 0 {
+                tracing::warn!(
+                    "dropping {count} partitions in {dir} whose deletion a stop cut short, of topics {topics}"
+                );
+                let strays: Vec<ReplicaId> = strays.into_iter().map(|(_, replica)| replica).collect();
+                self.delete(&strays, image.version);
+            }
+        } else if count > 0 {
+            tracing::warn!(
+                "{count} partitions in {dir} are of topics that the metadata do not know: {topics}. An older version has \
+                 not noted whether these are the metadata that they belong to, so their records stay"
+            );
+        } else if let Err(error) = self.store.note_metadata(image.version) {
+            tracing::error!(%error, "which metadata the log directory belongs to could not be noted");
         }
     }
 
     /// Makes the store's replicas of all new topics, in one write. What cannot be made is offline.
-    fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>]) {
+    fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>], version: u64) {
         let node = self.config.node_id;
         let wanted = topics.iter().flat_map(|topic| topic.held_by(node).map(|index| (topic.id, index)));
         let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
-        match self.store.create_replicas(&missing) {
+        match self.store.create_replicas(&missing, version) {
             Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
             Err(error) => {
                 tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline")

@@ -2,8 +2,8 @@
 //!
 //! Everything happens under one short lock: decide, append to the log's queue or take handles of batches, note who
 //! waits. No record is copied and nothing is read or written under it, and whoever is to be told something is told
-//! after it is released. A storage failure, or a panic under the lock, takes the partition offline: it must never go on
-//! with a state that may be half changed.
+//! after it is released. A write that failed, or a panic under the lock, takes the partition offline: it must never go on
+//! with a state that may be half changed. A read that failed is answered as such, and the partition goes on.
 
 mod state;
 
@@ -214,7 +214,11 @@ impl Partition {
         let expired = match check.map(RetentionCheck::run) {
             None => return,
             Some(Ok(expired)) => expired,
-            Some(Err(error)) => return self.failed(&error),
+            // As with a fetch or a lookup, what cannot be read takes nothing else away: the next check tries again.
+            Some(Err(error)) => {
+                tracing::error!(topic = %self.topic, partition = self.index, %error, "retention could not read the log");
+                return;
+            }
         };
         let deleted = self.with(|state, effects| {
             let high_watermark = state.isr.high_watermark();

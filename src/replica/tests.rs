@@ -15,7 +15,7 @@ use super::*;
 use crate::config::{Machine, Origin, Settings, resolve};
 use crate::controller::apply::apply;
 use crate::controller::image::CONSUMER_OFFSETS;
-use crate::controller::record::{PartitionRecord, Record, RemoveTopicRecord, TopicRecord};
+use crate::controller::record::{ConfigRecord, PartitionRecord, Record, RemoveTopicRecord, TopicRecord};
 use crate::store::StoreOptions;
 use crate::types::{LeaderEpoch, Offset, PartitionEpoch, ProducerEpoch, ProducerId, Timestamp};
 use crate::wire::batch::{BatchBuilder, BatchHeader, ProducedBatch};
@@ -36,8 +36,13 @@ impl House {
     }
 
     fn with_settings(dir: &Path, options: StoreOptions, settings: &Settings) -> Self {
-        let config = Arc::new(resolve(settings, &Machine::default()).unwrap().config);
         let (store, _) = Store::open(dir, options).unwrap();
+        store.put_identity(NODE, "alpha", uuid::Uuid::from_u128(77)).unwrap();
+        Self::over(store, settings)
+    }
+
+    fn over(store: Arc<Store>, settings: &Settings) -> Self {
+        let config = Arc::new(resolve(settings, &Machine::default()).unwrap().config);
         let replicas = Replicas::start(&config, &store, &Metrics::new(std::iter::empty()));
         Self { replicas, sessions: FetchSessions::new(10), store, image: Arc::default() }
     }
@@ -267,6 +272,33 @@ async fn a_waiting_fetch_that_is_dropped_gives_its_session_back() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_is_dropped_while_it_reads_files_gives_its_partitions_back() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions { tail_cache_bytes: 0, ..StoreOptions::default() });
+    house.create("t", 7, 2);
+    let id = done(house.full(0, &[0, 1], true)).await.session_id;
+    for index in [0, 1] {
+        append(&house.partition(index), batch(&["a"])).await;
+    }
+    let others = house.replicas.cold_reads.acquire_many(u32::try_from(COLD_READS).unwrap()).await.unwrap();
+    // Room for both partitions at once.
+    let roomy = || Limits { max_bytes: 4 << 20, ..limits(1) };
+    let mut dropped = house.sessions.incremental(&house.replicas, (id, 1), false, roomy()).unwrap();
+    assert!(!dropped.look());
+    tokio::select! {
+        biased;
+        () = dropped.wait() => panic!("others read all that may be read at a time"),
+        () = std::future::ready(()) => {}
+    }
+    drop(dropped);
+    drop(others);
+    let next = house.sessions.incremental(&house.replicas, (id, 2), false, roomy()).unwrap();
+    let fetched = tokio::time::timeout(Duration::from_secs(60), done(next)).await.expect("they are pending");
+    let indices: Vec<i32> = fetched.topics[0].1.iter().map(|(index, _)| *index).collect();
+    assert_eq!(indices, [0, 1]);
+}
+
+#[tokio::test]
 async fn a_session_that_forgets_everything_is_closed() {
     let (_dir, house) = house();
     let id = done(house.full(0, &[0], true)).await.session_id;
@@ -404,7 +436,7 @@ async fn a_topic_made_again_is_another_and_starts_empty() {
 }
 
 #[tokio::test]
-async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
+async fn a_start_finds_its_partitions_again_and_drops_what_its_own_metadata_know_no_more() {
     let dir = TempDir::new().unwrap();
     let (image, made) = {
         let mut house = House::open(dir.path(), StoreOptions::default());
@@ -427,6 +459,34 @@ async fn a_start_finds_its_partitions_again_and_drops_what_has_no_topic() {
 }
 
 #[tokio::test]
+async fn in_a_directory_that_has_not_noted_its_metadata_nothing_is_dropped() {
+    let dir = TempDir::new().unwrap();
+    // As older versions left it: no metadata are noted.
+    let unnoted = || House::over(Store::open(dir.path(), StoreOptions::default()).unwrap().0, &Settings::default());
+    let mut house = unnoted();
+    house.create("t", 7, 2);
+    append(&house.partition(1), batch(&["a"])).await;
+    house.store.close();
+    let known = Arc::clone(&house.image);
+    drop(house);
+    for _ in 0..2 {
+        // Metadata that know nothing of it, and make a topic of their own.
+        let mut house = House::open(dir.path(), StoreOptions::default());
+        house.apply(&[]);
+        house.create("other", 8, 1);
+        assert_eq!(house.store.replicas().len(), 3);
+        assert!(!house.store.is_noted(), "or the next start would drop what this one has not");
+        house.apply(&[Record::RemoveTopic(RemoveTopicRecord { id: topic_id(8) })]);
+        house.store.close();
+    }
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    house.image = known;
+    house.apply(&[]);
+    assert_eq!(only(&house.read(1, 0).await), (1, ErrorCode::NONE, vec![0]));
+    assert!(house.store.is_noted(), "they belong together");
+}
+
+#[tokio::test]
 async fn times_are_looked_up_in_what_consumers_may_see() {
     let (_dir, house) = house();
     let partition = house.partition(0);
@@ -444,6 +504,100 @@ async fn times_are_looked_up_in_what_consumers_may_see() {
     assert_eq!(search(Lookup::Timestamp(Timestamp(1_001))), Some(1));
     assert_eq!(search(Lookup::Timestamp(Timestamp(1_002))), None);
     assert_eq!(search(Lookup::MaxTimestamp), Some(1));
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_answered_as_such_and_takes_nothing_else_away() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions { tail_cache_bytes: 0, ..StoreOptions::default() });
+    house.create("t", 7, 1);
+    let partition = house.partition(0);
+    append(&partition, batch(&["a"])).await;
+    let mut damaged = batch(&["b", "b"]);
+    let last = damaged.bytes.len() - 1;
+    damaged.bytes[last] ^= 1;
+    append(&partition, damaged).await;
+    append(&partition, batch(&["c"])).await;
+    assert_eq!(only(&house.read(0, 0).await), (0, ErrorCode::NONE, vec![0]), "what is before the damage");
+    assert_eq!(only(&house.read(0, 1).await), (0, ErrorCode::KAFKA_STORAGE_ERROR, vec![]));
+    assert_eq!(only(&house.read(0, 3).await), (0, ErrorCode::NONE, vec![3]), "and what is after it");
+    let search = |time| match partition.lookup(Lookup::Timestamp(Timestamp(time)), LeaderEpoch::UNKNOWN) {
+        Ok(Found::Search { search, .. }) => search.run().map(|found| found.map(|found| found.offset.get())),
+        _ => panic!("a search"),
+    };
+    assert_eq!(search(1_000), Ok(Some(0)), "before the damage");
+    assert!(search(1_001).is_err(), "in it");
+    assert_eq!(partition.standing(), Standing::Serving);
+    assert_eq!(append(&partition, batch(&["d"])).await, 4);
+}
+
+/// Overwrites the middle of the largest file of the store's rows.
+fn damage_rows(dir: &Path) {
+    let files = std::fs::read_dir(dir.join("rows")).unwrap().map(|entry| entry.unwrap());
+    let tables = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "sst"));
+    let largest = tables.max_by_key(|file| file.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0x55);
+    std::fs::write(&largest, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn retention_that_cannot_read_the_log_leaves_it_in_service() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    // A segment, and so a row, for each batch.
+    let (id, key) = (topic_id(7), "internal.segment.bytes".to_owned());
+    house.apply(&[
+        Record::Topic(TopicRecord { id, name: "t".to_owned() }),
+        Record::Partition(led_by(id, 0, NODE, 0)),
+        Record::Config(ConfigRecord { topic: id, key, value: Some("1".to_owned()) }),
+    ]);
+    let partition = house.partition(0);
+    for _ in 0..1_000 {
+        append(&partition, batch(&["a"])).await;
+    }
+    // The next start reads no more than this.
+    house.replicas.checkpoint(false);
+    house.store.close();
+    let image = Arc::clone(&house.image);
+    drop((partition, house));
+    damage_rows(dir.path());
+    let mut house = House::open(dir.path(), StoreOptions::default());
+    house.image = image;
+    house.apply(&[]);
+    let partition = house.partition(0);
+    let sweeping = Arc::clone(&partition);
+    tokio::task::spawn_blocking(move || sweeping.delete_expired(Timestamp(i64::MAX / 2))).await.unwrap();
+    assert_eq!((partition.log_start_offset(), partition.standing()), (Offset(0), Standing::Serving));
+    assert_eq!(append(&partition, batch(&["b"])).await, 1_000);
+    assert_eq!(only(&house.read(0, 1_000).await), (0, ErrorCode::NONE, vec![1_000]));
+}
+
+#[tokio::test]
+async fn a_leaders_epoch_begins_where_the_log_ended_before_it() {
+    let (_dir, mut house) = house();
+    let partition = house.partition(0);
+    let earliest = |partition: &Partition| match partition.lookup(Lookup::Earliest, LeaderEpoch::UNKNOWN) {
+        Ok(Found::End(offset, epoch)) => (offset.get(), epoch.get()),
+        _ => panic!("an end of the log"),
+    };
+    let end_of = |partition: &Partition, epoch| {
+        let (epoch, end) = partition.epoch_end_offset(LeaderEpoch::UNKNOWN, LeaderEpoch(epoch)).unwrap();
+        (epoch.get(), end.get())
+    };
+    assert_eq!(earliest(&partition), (0, 0), "an empty log");
+    append(&partition, batch(&["a", "b"])).await;
+    house.apply(&[Record::Partition(led_by(topic_id(7), 0, NODE, 2))]);
+    assert_eq!([end_of(&partition, 0), end_of(&partition, 1), end_of(&partition, 2)], [(0, 2), (0, 2), (2, 2)]);
+    append(&partition, batch(&["c"])).await;
+    assert_eq!([end_of(&partition, 0), end_of(&partition, 1), end_of(&partition, 2)], [(0, 2), (0, 2), (2, 3)]);
+    assert_eq!(end_of(&partition, 3), (-1, -1));
+    house.apply(&[Record::Partition(led_by(topic_id(7), 0, NODE, 4))]);
+    let sweeping = Arc::clone(&partition);
+    tokio::task::spawn_blocking(move || sweeping.delete_expired(Timestamp(i64::MAX / 2))).await.unwrap();
+    assert_eq!(earliest(&partition), (3, 4), "all of its records are gone");
+    assert_eq!([end_of(&partition, 2), end_of(&partition, 4)], [(2, 3), (4, 3)]);
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub struct Committer {
     /// Replicas with a span in the open generation.
     open: Vec<Arc<Replica>>,
     pub(super) next_replica: u64,
+    /// The version of the image that made or deleted replicas last.
+    pub(super) image_version: u64,
     commit: u64,
     appends: VecDeque<Append>,
     publications: Vec<Publication>,
@@ -81,6 +83,7 @@ impl Committer {
             generation_bytes: 0,
             open: Vec::new(),
             next_replica,
+            image_version: 0,
             commit: 0,
             appends: VecDeque::new(),
             publications: Vec::new(),

@@ -4,6 +4,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::Commit;
 use super::committer::Committer;
@@ -12,7 +13,7 @@ use super::keys::{self, ReplicaId};
 use super::operation::{Answer, Change, Operation, Snapshot};
 use super::replica::Replica;
 use super::rows::{ReplicaRow, Segment, SpanRow};
-use super::{recover, reply};
+use super::{MetadataMark, recover, reply};
 use crate::error::StoreError;
 use crate::types::{Offset, Timestamp, TopicId};
 
@@ -27,11 +28,14 @@ impl Committer {
             Operation::Change { replica, change, answer } => {
                 self.carry_out(replica, change, answer);
             }
-            Operation::Create { partitions, answer } => {
-                let made = self.create(&partitions);
+            Operation::Create { partitions, version, answer } => {
+                let made = self.create(&partitions, version);
                 reply(&answer, self.judge(made));
             }
-            Operation::Delete { replica, answer } => self.delete(replica, answer),
+            Operation::Delete { replica, version, answer } => {
+                self.image_version = version;
+                self.delete(replica, answer);
+            }
             Operation::Pass { answer } => reply(&answer, Ok(())),
             Operation::Local { rows, answer } => {
                 let mut shared_error = None;
@@ -74,7 +78,7 @@ impl Committer {
         self.write(commit)
     }
 
-    fn create(&mut self, partitions: &[(TopicId, i32)]) -> Result<Vec<ReplicaRow>, StoreError> {
+    fn create(&mut self, partitions: &[(TopicId, i32)], version: u64) -> Result<Vec<ReplicaRow>, StoreError> {
         let shared = Arc::clone(&self.shared);
         let mut commit = Commit::new(&shared.database);
         let mut rows = Vec::with_capacity(partitions.len());
@@ -85,10 +89,21 @@ impl Committer {
             rows.push(row);
         }
         commit.put_local(recover::NEXT_REPLICA, &self.next_replica.to_string());
+        self.image_version = version;
+        self.note_metadata(&mut commit);
         self.write(commit)?;
         let made = rows.iter().map(|row| (row.replica, Arc::new(Replica::new(row.clone()))));
         shared.replicas.write().extend(made);
         Ok(rows)
+    }
+
+    /// Says in a commit that makes or deletes replicas which metadata asked for it.
+    fn note_metadata(&self, commit: &mut Commit<'_>) {
+        if let Some(&metadata) = self.shared.metadata.get().filter(|_| self.shared.noted.load(Ordering::Acquire)) {
+            for (key, value) in (MetadataMark { metadata, version: self.image_version }).rows() {
+                commit.put_local(key, &value);
+            }
+        }
     }
 
     /// Nothing finds the replica any more, and nothing is appended to it; then a slice at a time goes.
@@ -198,9 +213,12 @@ impl Committer {
             slice.move_on(&mut state.row, to);
             state.row.clone()
         });
-        if !deleted {
+        if deleted {
+            self.note_metadata(&mut commit);
+        } else {
             commit.put_replica(&row);
-        } else if slice.oldest.is_none() {
+        }
+        if deleted && slice.oldest.is_none() {
             for (from, to) in keys::remains(id, range.0) {
                 for key in database.keys_between(&from, &to)? {
                     commit.delete_meta(&key);

@@ -93,7 +93,8 @@ impl MetadataStore {
         let fail = |error: &dyn std::fmt::Display| {
             StoreError::new(format!(
                 "the metadata store in {} cannot be opened: {error}. If another broker uses the directory, stop it or \
-                 choose another log.dirs; if the files are damaged, restore the directory from a backup.",
+                 choose another log.dirs; if the files are damaged, restore the directory from a backup that is as new as \
+                 the log directory: an older one is refused, because it does not know the topics made since.",
                 dir.display()
             ))
         };

@@ -14,6 +14,7 @@ mod control;
 mod dead;
 mod directory;
 mod families;
+mod identity;
 pub mod keys;
 mod memory;
 pub mod metadata;
@@ -30,13 +31,14 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use identity::{Identity, MetadataMark};
 pub use keys::{Generation, ReplicaId};
 pub use operation::{Append, AppendExtras, Change, Snapshot, StoredBatch};
 pub use read::OffsetRange;
@@ -44,7 +46,7 @@ pub use replica::Replica;
 pub use rows::{ReplicaRow, Segment, SpanRow};
 
 use crate::error::StoreError;
-use crate::types::{NodeId, Offset, Timestamp, TopicId};
+use crate::types::{Offset, Timestamp, TopicId};
 use committer::Committer;
 use directory::DirectoryLock;
 use families::Database;
@@ -88,17 +90,6 @@ pub struct Recovered {
     pub unclean: bool,
     /// What an operator should read.
     pub sentences: Vec<String>,
-}
-
-/// Who a directory belongs to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// The node that wrote it; `None` before [`Store::put_identity`].
-    pub node_id: Option<NodeId>,
-    /// The cluster it belongs to; `None` before [`Store::put_identity`].
-    pub cluster_id: Option<String>,
-    /// The directory's own id (KIP-858).
-    pub directory_id: uuid::Uuid,
 }
 
 /// What the store tells the owner of a log. Called on the store's own threads, or at the end of a [`Store::burst`], while
@@ -154,6 +145,12 @@ struct Shared {
     counters: Counters,
     options: StoreOptions,
     dir: PathBuf,
+    /// What this start found ([`Recovered::unclean`]).
+    unclean: bool,
+    /// The id of the metadata that this process serves, once it is known.
+    metadata: OnceLock<uuid::Uuid>,
+    /// True when the directory has noted that id as its own.
+    noted: AtomicBool,
     /// Let go last: after the database is closed.
     _lock: DirectoryLock,
 }
@@ -236,6 +233,9 @@ impl Store {
             counters: Counters::default(),
             options,
             dir: dir.to_owned(),
+            unclean: found.recovered.unclean,
+            metadata: OnceLock::new(),
+            noted: AtomicBool::new(false),
             _lock: lock,
         });
         let committer = Committer::new(Arc::clone(&shared), sequence, found.generations, found.next_replica);
@@ -246,33 +246,6 @@ impl Store {
             spawn("ottla-sync", move || syncer::run(&syncing))?,
         ];
         Ok((Arc::new(Self { shared, committer, threads: Mutex::new(threads) }), found.recovered))
-    }
-
-    /// Who the directory belongs to.
-    pub fn identity(&self) -> Result<Identity, StoreError> {
-        recover::read_identity(&self.shared.database)
-    }
-
-    /// Gives a new directory its node and cluster, synced; refuses one that belongs to another, with a sentence.
-    pub fn put_identity(&self, node_id: NodeId, cluster_id: &str) -> Result<(), StoreError> {
-        let identity = self.identity()?;
-        let dir = self.shared.dir.display();
-        if let Some(other) = identity.cluster_id.filter(|other| other != cluster_id) {
-            return Err(StoreError::new(format!(
-                "the log directory {dir} belongs to cluster {other}, not {cluster_id}: set another log.dirs, or the cluster.id that it had"
-            )));
-        }
-        if let Some(other) = identity.node_id.filter(|other| *other != node_id) {
-            return Err(StoreError::new(format!(
-                "the log directory {dir} belongs to node {other}, not {node_id}: set node.id={other}, or another log.dirs"
-            )));
-        }
-        self.put_local(vec![(recover::NODE_ID, node_id.to_string()), (recover::CLUSTER_ID, cluster_id.to_owned())])
-    }
-
-    /// Notes that the controller knows of this start: only now may the next one believe this boot's id.
-    pub fn confirm_boot(&self) -> Result<(), StoreError> {
-        self.put_local(vec![(recover::BOOT_ID, directory::boot_id())])
     }
 
     fn put_local(&self, rows: Vec<(&'static str, String)>) -> Result<(), StoreError> {
@@ -290,20 +263,21 @@ impl Store {
         self.shared.replicas.read().get(&id).cloned()
     }
 
-    /// Makes replicas, in one write. Waits for it.
-    pub fn create_replicas(&self, partitions: &[(TopicId, i32)]) -> Result<Vec<ReplicaId>, StoreError> {
+    /// Makes replicas as an image of that version says, in one write. Waits for it.
+    pub fn create_replicas(&self, partitions: &[(TopicId, i32)], version: u64) -> Result<Vec<ReplicaId>, StoreError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
         let partitions = partitions.to_vec();
-        let rows = self.ask(|answer| Operation::Create { partitions, answer })?;
+        let rows = self.ask(|answer| Operation::Create { partitions, version, answer })?;
         Ok(rows.iter().map(|row| row.replica).collect())
     }
 
-    /// Forgets replicas and everything in them. Waits for it. Their disk space returns a little later.
-    pub fn delete_replicas(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+    /// Forgets replicas and everything in them, as an image of that version says. Waits for it. Their disk space returns
+    /// a little later.
+    pub fn delete_replicas(&self, replicas: &[ReplicaId], version: u64) -> Result<(), StoreError> {
         for &replica in replicas {
-            self.ask(|answer| Operation::Delete { replica, answer })?;
+            self.ask(|answer| Operation::Delete { replica, version, answer })?;
         }
         Ok(())
     }
@@ -419,14 +393,24 @@ impl Store {
         self.shared.generation.load(Ordering::Relaxed)
     }
 
-    /// Walks the batches of a range in order, as long as `visit` says so. Blocks. Each batch has passed its CRC.
+    /// Walks the batches of a range in order, as long as `visit` says so. Blocks. Each batch has passed its CRC and follows
+    /// the one before; one that should be there and is not is an error. What retention or a deletion takes away meanwhile
+    /// is not: then the walk may end early.
     pub fn visit_batches(
         &self,
         id: ReplicaId,
         range: OffsetRange,
         visit: &mut dyn FnMut(Offset, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.shared.database.visit_batches(id, range, visit)
+        let Some(replica) = self.replica(id) else { return Ok(()) };
+        let limit = range.limit.min(replica.end());
+        let walked = self.shared.database.visit_batches(id, OffsetRange { limit, ..range }, visit);
+        // The log start moves before the rows and files below it go.
+        let is_gone = || replica.log_start() > range.from || self.replica(id).is_none();
+        match walked {
+            Err(error) if !is_gone() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Walks the spans of a replica in order, the open one as far as it has grown. Blocks.

@@ -153,6 +153,8 @@ pub enum Operation {
     Create {
         /// Of which partitions.
         partitions: Vec<(TopicId, i32)>,
+        /// The version of the image that wants them.
+        version: u64,
         /// Who waits.
         answer: Answer<Vec<ReplicaRow>>,
     },
@@ -160,6 +162,8 @@ pub enum Operation {
     Delete {
         /// Which.
         replica: ReplicaId,
+        /// The version of the image that has its topic no more.
+        version: u64,
         /// Who waits.
         answer: Answer<()>,
     },

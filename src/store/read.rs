@@ -2,7 +2,8 @@
 //!
 //! `meta` says which generation holds an offset (one seek), then the batches of one replica in one generation are a
 //! bounded range. No block checksum is verified: every batch is checked by its own CRC-32C, and its base offset
-//! against its key, before a byte of it is given out. No read-ahead is asked for: RocksDB's goes past the end of the span
+//! against its key, before a byte of it is given out; and it must begin where the one before it ended, up to the end that
+//! the span's row promises, so that a batch that is not found is an error and never passed over. No read-ahead is asked for: RocksDB's goes past the end of the span
 //! into other partitions' batches, and its own and the kernel's find out by themselves when a read is a long one.
 
 use std::ops::ControlFlow;
@@ -18,12 +19,15 @@ use crate::types::{Offset, Timestamp};
 /// Where the checksum of a batch begins to count, and where it stands.
 const CRC_FROM: usize = 21;
 
+/// What is wrong at an offset that a span should hold.
+const MISSING: &str = "is missing";
+
 /// A range of one replica's offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OffsetRange {
-    /// The batch that holds this offset is the first; the next one, when there is a gap.
+    /// The batch that holds this offset is the first; the next span's first, when no span holds it.
     pub from: Offset,
-    /// Batches that start here or later are not in the range.
+    /// Batches that start here or later are not in the range. Everything below is committed.
     pub limit: Offset,
 }
 
@@ -42,7 +46,7 @@ pub struct Recounted {
 }
 
 impl Database {
-    /// Walks the batches of a range in order, as long as `visit` says so.
+    /// Walks the batches of a range in order, as long as `visit` says so. A batch that is missing is an error.
     pub fn visit_batches(&self, id: ReplicaId, range: OffsetRange, visit: BatchVisitor<'_>) -> Result<(), StoreError> {
         let mut from = range.from;
         while from < range.limit {
@@ -65,17 +69,37 @@ impl Database {
         visit: BatchVisitor<'_>,
     ) -> Result<ControlFlow<()>, StoreError> {
         let mut damaged = None;
-        let mut checked = |base: Offset, batch: &[u8]| match damage_of(base, batch) {
-            None => visit(base, batch),
-            Some(what) => {
-                damaged = Some((base, what));
-                ControlFlow::Break(())
+        // Everything below is found or was not asked for. The first batch may begin before what was asked for.
+        let mut reached = range.from.max(span.first);
+        let mut is_first = true;
+        let mut checked = |base: Offset, batch: &[u8]| {
+            let end = match damage_of(base, batch) {
+                None => batch_extent(batch).map(|(end, _)| end).ok_or("has a header that cannot be read"),
+                Some(what) => Err(what),
+            };
+            let follows = base == reached || is_first && base < reached;
+            match end {
+                Ok(end) if follows && end > reached => {
+                    (reached, is_first) = (end, false);
+                    visit(base, batch)
+                }
+                Ok(_) => {
+                    damaged = Some((reached, MISSING));
+                    ControlFlow::Break(())
+                }
+                Err(what) => {
+                    damaged = Some((base, what));
+                    ControlFlow::Break(())
+                }
             }
         };
         let flow = self.walk_span(id, span, range, &mut checked)?;
+        if flow.is_continue() && reached < span.end.min(range.limit) {
+            damaged = Some((reached, MISSING));
+        }
         match damaged {
             None => Ok(flow),
-            Some((base, what)) => Err(self.corrupt(id, base, what)),
+            Some((at, what)) => Err(self.corrupt(id, at, what)),
         }
     }
 
@@ -163,7 +187,7 @@ impl Database {
         let mut found = SpanRow { end: span.first, bytes: 0, max_timestamp: Timestamp::NONE, ..*span };
         let (mut batches, mut damage) = (0, None);
         let mut count = |base: Offset, batch: &[u8]| {
-            damage = damage_of(base, batch);
+            damage = if base == found.end { damage_of(base, batch) } else { Some(MISSING) };
             let Some((end, largest)) = batch_extent(batch).filter(|_| damage.is_none()) else {
                 damage = damage.or(Some("has a header that cannot be read"));
                 return ControlFlow::Break(());

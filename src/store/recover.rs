@@ -18,7 +18,7 @@ use super::keys::{self, Generation, ReplicaId};
 use super::read::Recounted;
 use super::replica::Replica;
 use super::rows::{GenerationRow, ReplicaRow, Segment, SpanRow};
-use super::{Identity, Recovered, dead, directory};
+use super::{MetadataMark, Recovered, dead, directory};
 use crate::env;
 use crate::error::StoreError;
 use crate::types::{NodeId, Offset, Timestamp};
@@ -34,6 +34,15 @@ pub const NODE_ID: &str = "node.id";
 pub const CLUSTER_ID: &str = "cluster.id";
 /// `local`: the boot of the last run that the controller confirmed.
 pub const BOOT_ID: &str = "boot.id";
+/// `local`: the metadata that the directory belongs to.
+pub const METADATA_ID: &str = "metadata.id";
+/// `local`: the version of the newest image that made or deleted replicas.
+pub const METADATA_VERSION: &str = "metadata.version";
+/// `local`: whether a start found that records may be lost, and could not tell the controller yet.
+pub const LOSS: &str = "loss";
+const UNTOLD: &str = "untold";
+/// Whatever was lost, the controller knows.
+pub const TOLD: &str = "told";
 /// `local`: the number that the next replica gets.
 pub const NEXT_REPLICA: &str = "next.replica";
 /// `local`: the open generation.
@@ -88,6 +97,17 @@ pub fn recover(database: &Database, noted: [u64; 2]) -> Result<Found, StoreError
         recovered.sentences.append(&mut recount.damaged);
         (commit, generations) = (recount.commit, recount.generations);
     }
+    // What a recovery cut away, the next one does not find: without a note of it a start that ends before it could tell
+    // the controller would be forgotten.
+    if recovered.unclean {
+        commit.put_local(LOSS, UNTOLD);
+    } else if local(database, LOSS)?.as_deref() == Some(UNTOLD) {
+        recovered.unclean = true;
+        recovered.sentences.push(format!(
+            "a start before this one found that records may be lost in the log directory {}, and ended before clients could be told",
+            database.name()
+        ));
+    }
     generations.roll(0);
     generations.write(&mut commit);
     commit.put_open_generation(generations.open);
@@ -125,13 +145,31 @@ fn drop_dead(database: &Database, row: &mut ReplicaRow, generations: &mut Genera
     Ok(())
 }
 
+/// What the rows say of whom a directory belongs to.
+pub struct Owner {
+    /// The node.
+    pub node_id: Option<NodeId>,
+    /// The cluster.
+    pub cluster_id: Option<String>,
+    /// The directory's own id.
+    pub directory_id: uuid::Uuid,
+    /// The metadata.
+    pub metadata: Option<MetadataMark>,
+}
+
 /// Who a directory belongs to.
-pub fn read_identity(database: &Database) -> Result<Identity, StoreError> {
-    let directory_id = local(database, DIRECTORY_ID)?.and_then(|id| id.parse().ok());
-    Ok(Identity {
+pub fn read_owner(database: &Database) -> Result<Owner, StoreError> {
+    let metadata = match (number(database, METADATA_ID)?, number(database, METADATA_VERSION)?) {
+        (Some(metadata), Some(version)) => Some(MetadataMark { metadata, version }),
+        (None, None) => None,
+        // Both are written in one commit.
+        _ => return Err(unreadable(database, METADATA_VERSION)),
+    };
+    Ok(Owner {
         node_id: number(database, NODE_ID)?.map(NodeId),
         cluster_id: local(database, CLUSTER_ID)?,
-        directory_id: directory_id.ok_or_else(|| unreadable(database, DIRECTORY_ID))?,
+        directory_id: number(database, DIRECTORY_ID)?.ok_or_else(|| unreadable(database, DIRECTORY_ID))?,
+        metadata,
     })
 }
 

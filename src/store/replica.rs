@@ -87,6 +87,12 @@ impl Replica {
         row
     }
 
+    /// The end of the log, the open span included.
+    pub fn end(&self) -> Offset {
+        let state = self.state.lock();
+        state.open.map_or(state.row.end, |open| open.row.end)
+    }
+
     /// The span in the open generation.
     pub fn open_span(&self) -> Option<SpanRow> {
         self.state.lock().open.map(|open| open.row)

@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use bytes::Bytes;
 
 use super::*;
-use crate::types::{Offset, Timestamp};
+use crate::types::{NodeId, Offset, Timestamp};
+
+const METADATA: uuid::Uuid = uuid::Uuid::from_u128(77);
 
 /// Tells a test what a log's owner would hear.
 struct Heard(parking_lot::Mutex<Sender<Result<Offset, StoreError>>>);
@@ -68,7 +70,7 @@ fn open(dir: &Path) -> (Arc<Store>, Recovered) {
 
 fn make(store: &Store, count: i32) -> Vec<ReplicaId> {
     let topic = TopicId(uuid::Uuid::from_u128(1));
-    store.create_replicas(&(0..count).map(|partition| (topic, partition)).collect::<Vec<_>>()).unwrap()
+    store.create_replicas(&(0..count).map(|partition| (topic, partition)).collect::<Vec<_>>(), 1).unwrap()
 }
 
 /// Appends batches of two records and waits until all are committed.
@@ -169,7 +171,7 @@ fn a_closed_store_has_nothing_to_replay() {
     fill(&store, ids[0], 0..20, 100);
     let row = store.replica(ids[0]).unwrap().row();
     store.close();
-    assert!(store.create_replicas(&[(TopicId::ZERO, 0)]).is_err(), "a closed store takes nothing");
+    assert!(store.create_replicas(&[(TopicId::ZERO, 0)], 1).is_err(), "a closed store takes nothing");
     drop(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered, Recovered::default());
@@ -181,12 +183,12 @@ fn a_closed_store_has_nothing_to_replay() {
 fn a_directory_belongs_to_one_node_of_one_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    store.put_identity(NodeId(1), "alpha").unwrap();
-    store.put_identity(NodeId(1), "alpha").unwrap();
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
     let directory_id = store.identity().unwrap().directory_id;
-    let other = store.put_identity(NodeId(1), "beta").unwrap_err().to_string();
+    let other = store.put_identity(NodeId(1), "beta", METADATA).unwrap_err().to_string();
     assert!(other.contains("belongs to cluster alpha"), "{other}");
-    let other = store.put_identity(NodeId(2), "alpha").unwrap_err().to_string();
+    let other = store.put_identity(NodeId(2), "alpha", METADATA).unwrap_err().to_string();
     assert!(other.contains("belongs to node 1"), "{other}");
     store.close();
     drop(store);
@@ -246,7 +248,7 @@ fn rows_that_speak_of_batches_that_never_came_are_corrected() {
         fill(&store, *id, end..end + 10, 100);
         assert_eq!(offsets(&store, *id, 0, 100), evens(0, end + 10));
     }
-    store.delete_replicas(&ids).unwrap();
+    store.delete_replicas(&ids, 2).unwrap();
     drop(store);
     assert!(open(dir.path()).0.replicas().is_empty());
 }
@@ -388,7 +390,7 @@ fn a_deleted_replica_of_thousands_of_spans_is_gone_when_the_deletion_is_answered
     let ids = make(&store, 2);
     fill_spans(&store, ids[0], 0..10_000);
     fill(&store, ids[1], 0..10, 100);
-    store.delete_replicas(&ids[..1]).unwrap();
+    store.delete_replicas(&ids[..1], 2).unwrap();
     let (from, to) = (keys::replica(ids[0]), keys::replica(ids[1]));
     assert_eq!(store.shared.database.keys_between(&from, &to).unwrap(), Vec::<Vec<u8>>::new());
     assert_eq!(spans(&store, ids[0]), Vec::<i64>::new());
@@ -450,7 +452,7 @@ fn the_files_of_a_dead_generation_leave_the_directory() {
         }
         more();
     };
-    store.delete_replicas(&ids[..1]).unwrap();
+    store.delete_replicas(&ids[..1], 2).unwrap();
     // The first file of all is the first generation's: it holds the deleted replica and nothing else.
     let first = before.first().cloned().into_iter().collect();
     for _ in 0..100 {
@@ -492,6 +494,11 @@ fn a_log_ends_at_a_damaged_batch_that_a_start_after_a_crash_replays() {
     assert_eq!(offsets(&store, ids[1], 0, 100), evens(0, 20), "the neighbour is whole");
     drop(store);
     let (store, recovered) = open(dir.path());
+    assert!(recovered.unclean, "until the controller has confirmed that it knows");
+    assert!(recovered.sentences.join("\n").contains("before clients could be told"), "{recovered:?}");
+    store.confirm_boot().unwrap();
+    drop(store);
+    let (store, recovered) = open(dir.path());
     assert!(!recovered.unclean, "{recovered:?}");
     assert_eq!(offsets(&store, ids[0], 0, 100), evens(0, 40));
 }
@@ -523,7 +530,7 @@ fn a_deleted_replica_is_gone_and_its_neighbours_are_not() {
     fill(&store, ids[0], 0..100, 10_000);
     fill(&store, ids[1], 0..10, 100);
     let replica = store.replica(ids[0]).unwrap();
-    store.delete_replicas(&ids[..1]).unwrap();
+    store.delete_replicas(&ids[..1], 2).unwrap();
     assert!(store.replica(ids[0]).is_none());
     let (listener, heard) = listener();
     store.append(Append { replica, batch: batch(100, 1, 100), sync: false, extras: None, listener }).unwrap();
@@ -549,6 +556,92 @@ fn a_damaged_batch_is_not_given_out() {
     let error = store.visit_batches(id, range, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("does not match its CRC"), "{error}");
     assert!(store.offline().is_none(), "one damaged batch is not the end of the store");
+}
+
+fn read(store: &Store, id: ReplicaId, from: i64, limit: i64) -> Result<Vec<i64>, String> {
+    let mut found = Vec::new();
+    let range = OffsetRange { from: Offset(from), limit: Offset(limit) };
+    let walked = store.visit_batches(id, range, &mut |base, _| {
+        found.push(base.get());
+        ControlFlow::Continue(())
+    });
+    walked.map(|()| found).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_batch_that_is_missing_is_an_error_and_never_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    fill(&store, id, 0..20, 100);
+    let lose = |base: i64| {
+        let key = keys::batch(store.generation(), id, Offset(base));
+        store.shared.database.records().delete(key).unwrap();
+    };
+    for (base, first, limit) in [(8, 0, 20), (8, 8, 20), (8, 9, 10), (0, 0, 2), (18, 10, 20), (18, 19, 20)] {
+        lose(base);
+        let error = read(&store, id, first, limit).unwrap_err();
+        assert!(error.contains("is missing"), "{error}");
+        let batch = batch(base, 2, 100);
+        let key = keys::batch(store.generation(), id, Offset(base));
+        store.shared.database.records().put(key, &batch.bytes).unwrap();
+        assert_eq!(read(&store, id, first, limit).unwrap().last(), Some(&(limit - 2)));
+    }
+    lose(8);
+    assert_eq!(read(&store, id, 0, 8), Ok(evens(0, 8)), "what is before it can be read");
+    assert_eq!(read(&store, id, 11, 20), Ok(evens(10, 20)), "and what is after it");
+    assert!(store.offline().is_none());
+    // The next recovery ends the log there, as at a damaged batch.
+    drop(store);
+    let (store, recovered) = open(dir.path());
+    assert!(recovered.unclean && recovered.sentences.join("\n").contains("the batch at offset 8 is missing"));
+    assert_eq!((store.replica(id).unwrap().row().end, read(&store, id, 0, 20)), (Offset(8), Ok(evens(0, 8))));
+}
+
+#[test]
+fn whoever_walks_while_the_replica_goes_hears_of_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let id = make(&store, 1)[0];
+    fill(&store, id, 0..20, 100);
+    store.shared.database.records().delete(keys::batch(store.generation(), id, Offset(8))).unwrap();
+    let range = OffsetRange { from: Offset(0), limit: Offset(20) };
+    let mut seen = 0;
+    let walked = store.visit_batches(id, range, &mut |_, _| {
+        if seen == 0 {
+            store.delete_replicas(&[id], 2).unwrap();
+        }
+        seen += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!((walked, seen), (Ok(()), 4));
+}
+
+#[test]
+fn a_directory_notes_the_metadata_in_each_commit_that_makes_or_deletes_replicas() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let noted = |store: &Store| store.identity().unwrap().metadata.map(|mark| (mark.metadata, mark.version));
+    let make = |store: &Store, partition: i32, version: u64| {
+        store.create_replicas(&[(TopicId(uuid::Uuid::from_u128(1)), partition)], version).unwrap()[0]
+    };
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
+    make(&store, 0, 3);
+    assert_eq!((noted(&store), store.is_noted()), (None, false), "not before it is known that they belong together");
+    store.note_metadata(4).unwrap();
+    assert_eq!((noted(&store), store.is_noted()), (Some((METADATA, 4)), true));
+    let id = make(&store, 1, 7);
+    assert_eq!(noted(&store), Some((METADATA, 7)));
+    store.delete_replicas(&[id], 9).unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert_eq!((noted(&store), store.identity().unwrap().replicas), (Some((METADATA, 9)), 1));
+    store.put_identity(NodeId(1), "alpha", METADATA).unwrap();
+    assert!(store.is_noted());
+    drop(store);
+    let (store, _) = open(dir.path());
+    store.put_identity(NodeId(1), "alpha", uuid::Uuid::from_u128(78)).unwrap();
+    assert!(!store.is_noted(), "these are other metadata");
 }
 
 #[test]

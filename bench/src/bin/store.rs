@@ -302,7 +302,7 @@ impl Writer {
 fn make(store: &Store, partitions: usize) -> Fallible<Vec<ReplicaId>> {
     let topic = TopicId(ottla::env::random_uuid());
     let partitions: Result<Vec<_>, _> = (0..partitions).map(|index| Ok((topic, i32::try_from(index)?))).collect();
-    Ok(store.create_replicas(&partitions.map_err(|error: std::num::TryFromIntError| error)?)?)
+    Ok(store.create_replicas(&partitions.map_err(|error: std::num::TryFromIntError| error)?, 1)?)
 }
 
 fn append(dir: &Path, partitions: usize, mib: usize, mib_per_second: usize) -> Fallible {

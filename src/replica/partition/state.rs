@@ -1,6 +1,7 @@
 //! What a partition's lock protects, and what may be done to it. Nothing here tells anybody anything: whoever is to be
 //! told is noted in [`Effects`], which are carried out when the lock is released.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
@@ -8,6 +9,7 @@ use smallvec::SmallVec;
 use super::Watcher;
 use crate::controller::image::PartitionImage;
 use crate::error::ErrorCode;
+use crate::log::epochs::LeaderEpochs;
 use crate::log::{ColdRead, Log, Read, TimestampLookup};
 use crate::replica::Acks;
 use crate::replica::fetch_session::Answer;
@@ -320,11 +322,19 @@ impl State {
     }
 
     pub fn epoch_end_offset(&self, requested: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        // The log knows an epoch from its first batch on; the leader knows its own before that.
-        if requested == self.leader_epoch {
-            return (requested, self.log.log_end_offset());
+        self.epochs().end_offset_for(requested, self.log.log_end_offset())
+    }
+
+    /// The log's epochs. It knows an epoch from its first batch on; the leader's own began where the log ended then, as
+    /// Kafka notes when a partition gets its leader (Partition.makeLeader).
+    fn epochs(&self) -> Cow<'_, LeaderEpochs> {
+        let known = self.log.leader_epochs();
+        if known.latest() >= Some(self.leader_epoch) {
+            return Cow::Borrowed(known);
         }
-        self.log.epoch_end_offset(requested)
+        let mut known = known.clone();
+        known.assign(self.leader_epoch, self.epoch_start);
+        Cow::Owned(known)
     }
 
     pub fn lookup(&mut self, what: Lookup, epoch: LeaderEpoch) -> Result<Found, ErrorCode> {
@@ -336,7 +346,7 @@ impl State {
         match what {
             Lookup::Earliest => {
                 let start = self.log.log_start_offset();
-                Ok(Found::End(start, self.log.epoch_at(start).unwrap_or(LeaderEpoch::UNKNOWN)))
+                Ok(Found::End(start, self.epochs().epoch_at(start).unwrap_or(LeaderEpoch::UNKNOWN)))
             }
             Lookup::Latest if lagging => Err(ErrorCode::OFFSET_NOT_AVAILABLE),
             Lookup::Latest => Ok(Found::End(high_watermark, self.leader_epoch)),
