@@ -430,8 +430,9 @@ impl Shard {
     pub fn expire(&mut self, now: Now) -> Outcome {
         let mut outcome = Outcome::default();
         let rules = self.rules.clone();
-        while self.deadlines.first().is_some_and(|(at, _)| *at <= now.tick) {
-            let (_, id) = self.deadlines.pop_first().expect("there is a first");
+        // Each group is looked at once: one that wants to be looked at again now has its turn in the next round.
+        let later = self.deadlines.split_off(&(now.tick.plus_ms(1), "".into()));
+        for (_, id) in std::mem::replace(&mut self.deadlines, later) {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.scheduled = None;
                 outcome.absorb(self.with_group(now, &id, |group| (group.expire(now, &rules), ())).0);

@@ -420,3 +420,23 @@ fn what_became_of_groups_is_counted() {
     assert_eq!(*shard.tally(), Tally { rebalances: 1, commits: 2, expirations: 1 });
     assert_eq!(shard.census().offsets, 1);
 }
+
+/// What made a shard look at the same group for ever: a static member that no rebalance waits for, left alone.
+#[test]
+fn a_group_that_is_due_again_at_once_has_its_turn_in_the_next_round() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    let fixed = JoinRequest { instance_id: Some("i".into()), rebalance_timeout_ms: 0, ..join_request("", "s") };
+    shard.ask(at(0), &group, Ask::Join(fixed), Waiter(1), ROOM);
+    shard.ask(at(0), &group, Ask::Join(join_request("", "m")), Waiter(2), ROOM);
+    shard.expire(at(1));
+    shard.expire(at(2));
+    let identity = LeaveIdentity { member_id: "m".into(), instance_id: None };
+    shard.ask(at(3), &group, Ask::Leave(vec![identity]), Waiter(3), ROOM);
+    for tick in 4..20_000 {
+        let outcome = shard.expire(at(tick));
+        write_all(&mut shard, at(tick), outcome.appends);
+        let next = shard.next_deadline();
+        assert!(next.is_none_or(|next| next > Tick(tick)), "{next:?} at {tick}");
+    }
+    assert_eq!(shard.group("g").map(|group| group.classic.state()), Some(State::Empty));
+}
