@@ -440,3 +440,24 @@ fn a_group_that_is_due_again_at_once_has_its_turn_in_the_next_round() {
     }
     assert_eq!(shard.group("g").map(|group| group.classic.state()), Some(State::Empty));
 }
+
+#[test]
+fn only_tombstones_may_be_written_apart() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    for topic in ["a", "b", "c"] {
+        committed(&mut shard, &group, topic, 1, at(0));
+    }
+    let [append] = <[Append; 1]>::try_from(shard.clean_up(at(1), 0)).expect("one append");
+    let all = append.records.clone();
+    assert_eq!(all.len(), 4, "three offsets and the group");
+    let [first, second] = append.halves().expect("tombstones");
+    assert_eq!([first.records.clone(), second.records.clone()].concat(), all);
+    write_all(&mut shard, at(1), vec![first, second]);
+    assert!(shard.group("g").is_none());
+    assert_eq!(shard.tally().expirations, 3);
+    let commit = commit_of("t", 1, at(2));
+    let two = CommitRequest { offsets: [commit.offsets.clone(), commit.offsets].concat(), ..commit_of("t", 1, at(2)) };
+    let outcome = shard.ask(at(2), &group, Ask::Commit(two), Waiter(1), ROOM);
+    let append = outcome.appends.into_iter().next().expect("an append");
+    assert!(append.halves().is_err(), "a commit is written as a whole");
+}
