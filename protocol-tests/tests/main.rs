@@ -22,4 +22,5 @@ mod produce;
 mod produce_refused;
 mod rebalance;
 mod storage_failure;
+mod too_long;
 mod topics;
