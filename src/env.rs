@@ -1,5 +1,7 @@
 //! The only clock and the only source of chance. Cores are given what is read here as arguments.
 
+pub mod lines;
+
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

@@ -196,6 +196,9 @@ impl fmt::Debug for ErrorCode {
     }
 }
 
+/// Bytes of a sentence for a client.
+const MAX_SENTENCE: usize = 1_000;
+
 /// A refusal that carries a sentence for the client, where the response has a field for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -206,9 +209,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with a sentence.
+    /// A refusal with a sentence. One that quotes at length what the client said is cut: it must fit into any response.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()) }
+        let mut message = message.into();
+        if message.len() > MAX_SENTENCE {
+            message.truncate(message.floor_char_boundary(MAX_SENTENCE));
+            message.push('…');
+        }
+        Self { code, message: Some(message) }
     }
 }
 
@@ -245,5 +253,21 @@ impl StoreError {
 impl From<StoreError> for ErrorCode {
     fn from(_: StoreError) -> Self {
         Self::KAFKA_STORAGE_ERROR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_that_quotes_at_length_is_cut_between_letters() {
+        let said = |letter: char, count: usize| {
+            let quoted = letter.to_string().repeat(count);
+            Refusal::new(ErrorCode::INVALID_REQUEST, quoted).message.expect("a sentence")
+        };
+        assert_eq!(said('a', 1_000).len(), 1_000);
+        assert_eq!(said('a', 32_767), format!("{}…", "a".repeat(1_000)));
+        assert_eq!(said('€', 400), format!("{}…", "€".repeat(333)));
     }
 }

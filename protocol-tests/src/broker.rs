@@ -272,12 +272,18 @@ fn await_start(lines: &Receiver<String>) -> u32 {
     panic!("the broker did not start:\n{}", seen.join("\n"));
 }
 
-// The broker's log is kept, its last lines, and goes to the file OTTLA_TEST_LOG when that is set.
+// The broker's log is kept, its last lines, and goes to the file OTTLA_TEST_LOG when that is set. A panic in it ends the
+// tests: it would only close a connection, and hostile tests expect that.
 fn drain(lines: Receiver<String>, kept: Arc<Mutex<Vec<String>>>) {
     let log = std::env::var_os("OTTLA_TEST_LOG")
         .map(|path| std::fs::OpenOptions::new().create(true).append(true).open(path).expect("OTTLA_TEST_LOG"));
     std::thread::spawn(move || {
         for line in lines {
+            if line.contains("panicked at") {
+                // Whatever a test sends, and whether or not it would notice: none may meet a defect.
+                eprintln!("a broker that these tests started has panicked: {line}");
+                std::process::exit(101);
+            }
             if let Some(mut log) = log.as_ref() {
                 use std::io::Write;
                 writeln!(log, "{line}").expect("write OTTLA_TEST_LOG");

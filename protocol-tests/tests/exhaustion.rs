@@ -6,7 +6,10 @@
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiVersionsRequest, CreateTopicsRequest, JoinGroupRequest, MetadataRequest, TopicName};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, CreateTopicsRequest, InitProducerIdRequest, JoinGroupRequest, MetadataRequest, TopicName,
+    TransactionalId,
+};
 use ottla_protocol_tests::batch::Batch;
 use ottla_protocol_tests::broker::{self, Broker};
 use ottla_protocol_tests::client::{CLIENT_ID, Client, frame_of, request_frame};
@@ -393,6 +396,43 @@ async fn what_members_say_of_themselves_is_bounded() {
     assert!(refused > 0, "600 MiB were taken");
     grew_less_than(&own, before, 500, "metadata of members").await;
     Member::alone("modest", &mut client).await;
+}
+
+#[tokio::test]
+async fn members_that_know_two_hundred_thousand_protocols_hold_nobody_up() {
+    let mut hostile = Vec::new();
+    for number in 0..4 {
+        let protocol = |number| JoinGroupRequestProtocol::default().with_name(text(&format!("protocol-{number}")));
+        let protocols = (0..200_000).map(protocol).collect();
+        let request = Member::new(&unique("polyglot")).join_request(3).with_protocols(protocols);
+        let mut client = group::connect().await;
+        hostile.push((client.send(3, &request).await, client, number));
+    }
+    Member::alone(&unique("neighbour"), &mut group::connect().await).await;
+    for (correlation, mut client, number) in hostile {
+        // Kafka takes as many as somebody names.
+        let answer = client.receive::<JoinGroupRequest>(3, correlation).await.error_code;
+        assert!([code::NONE, code::INVALID_REQUEST].contains(&answer), "{number}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn producers_that_are_refused_do_not_fill_the_log() {
+    let Some(own) = broker::own(&[]) else { return };
+    let mut client = own.connect().await;
+    let id = "x".repeat(32_000);
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(TransactionalId(text(&id))))
+        .with_transaction_timeout_ms(60_000)
+        .with_producer_id((-1).into())
+        .with_producer_epoch(-1);
+    for _ in 0..5_000 {
+        let answer = client.call(5, &request).await;
+        assert_eq!(answer.error_code, code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    }
+    let refusals = own.said("a transactional producer is refused");
+    assert!((1..1_000).contains(&refusals), "{refusals} lines");
+    assert_eq!(own.said(&id[..200]), 0, "a line shows the beginning of an id");
 }
 
 #[tokio::test]

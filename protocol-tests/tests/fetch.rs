@@ -8,7 +8,7 @@ use ottla_protocol_tests::fetched::{batches, values};
 use ottla_protocol_tests::steps::{
     Topic, create_named, create_topic, fetch, fetch_request, fetched_partitions, only_fetched, produce, until,
 };
-use ottla_protocol_tests::{apis, broker, code, unique};
+use ottla_protocol_tests::{apis, broker, code, text, unique};
 use uuid::Uuid;
 
 const KEY: i16 = 1;
@@ -102,6 +102,18 @@ async fn what_is_unknown_is_refused_in_its_place() {
         assert_eq!(flat, expected, "v{version}");
         let good = fetched_partitions(&response).into_iter().find(|data| data.error_code == code::NONE);
         assert_eq!(values(good.expect("one").records.as_ref().expect("records")), ["a"]);
+    }
+}
+
+#[tokio::test]
+async fn the_cluster_that_a_client_names_is_not_looked_at() {
+    // The field is for voters of KRaft; brokers ignore it.
+    let mut client = broker::connect().await;
+    let topic = filled(&mut client, &[&["a"]]).await;
+    for version in 12..=*apis::versions(KEY).end() {
+        let request = fetch_request(version, &topic, &[(0, 0)]).with_cluster_id(Some(text("another")));
+        let data = only_fetched(client.call(version, &request).await);
+        assert_eq!((data.error_code, values(&data.records.expect("records"))), (code::NONE, vec!["a".to_owned()]));
     }
 }
 

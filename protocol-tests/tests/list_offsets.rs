@@ -174,6 +174,23 @@ async fn what_is_unknown_is_refused_in_its_place() {
 }
 
 #[tokio::test]
+async fn what_is_unknown_is_refused_whatever_end_is_asked_for() {
+    let mut client = broker::connect().await;
+    let topic = at_times(&mut client, &[&[100]]).await;
+    let absent = Topic { name: unique("absent"), id: uuid::Uuid::nil() };
+    for asked in [LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD, 50] {
+        for (topic, partition) in [(&absent, 0), (&topic, 5)] {
+            let answer = list_offset_at(&mut client, 11, topic, partition, asked).await;
+            assert_eq!((answer.error_code, answer.offset), (code::UNKNOWN_TOPIC_OR_PARTITION, -1), "time {asked}");
+        }
+        let mut request = list_offsets_request(&topic.name, 0, asked);
+        request.topics[0].partitions[0].current_leader_epoch = 1;
+        let response = client.call_as(11, 10, &request).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, code::UNKNOWN_LEADER_EPOCH, "time {asked}");
+    }
+}
+
+#[tokio::test]
 async fn a_partition_asked_for_twice_is_an_invalid_request() {
     let mut client = broker::connect().await;
     let topic = at_times(&mut client, &[&[100]]).await;

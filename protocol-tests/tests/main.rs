@@ -24,4 +24,5 @@ mod rebalance;
 mod restarts;
 mod slow_consumers;
 mod storage_failure;
+mod too_long;
 mod topics;

@@ -182,13 +182,16 @@ async fn one_bad_partition_does_not_spoil_its_neighbours() {
 #[tokio::test]
 async fn an_unknown_topic_is_refused_by_name_and_by_id() {
     let mut client = broker::connect().await;
-    let absent = Topic { name: unique("absent"), id: Uuid::new_v4() };
     let records = Batch::of(&["lost"]).encode();
-    for version in apis::versions(KEY) {
-        let answer = only_produced(client.call(version, &produce_request(version, &absent, 0, -1, &records)).await);
-        let expected = if version >= 13 { code::UNKNOWN_TOPIC_ID } else { code::UNKNOWN_TOPIC_OR_PARTITION };
-        assert_eq!((answer.error_code, answer.base_offset), (expected, -1), "v{version}");
-        assert_eq!(answer.log_start_offset, -1);
+    for id in [Uuid::new_v4(), Uuid::nil()] {
+        let absent = Topic { name: unique("absent"), id };
+        for version in apis::versions(KEY) {
+            let request = produce_request(version, &absent, 0, -1, &records);
+            let answer = only_produced(client.call(version, &request).await);
+            let expected = if version >= 13 { code::UNKNOWN_TOPIC_ID } else { code::UNKNOWN_TOPIC_OR_PARTITION };
+            assert_eq!((answer.error_code, answer.base_offset), (expected, -1), "v{version}, {id}");
+            assert_eq!(answer.log_start_offset, -1);
+        }
     }
 }
 

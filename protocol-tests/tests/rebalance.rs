@@ -4,7 +4,7 @@ use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, SyncGroupReq
 use ottla_protocol_tests::client::Client;
 use ottla_protocol_tests::group::{self, Member};
 use ottla_protocol_tests::steps::until;
-use ottla_protocol_tests::{apis, code, unique};
+use ottla_protocol_tests::{apis, code, text, unique};
 
 const JOIN: i16 = 11;
 
@@ -208,4 +208,28 @@ async fn a_member_that_does_not_join_again_is_left_behind() {
     second.member.take(&response);
     assert_eq!((response.error_code, response.members.len()), (code::NONE, 1), "the silent one is out");
     assert_eq!(first.member.heartbeat(&mut first.client, 4).await, code::UNKNOWN_MEMBER_ID);
+}
+
+#[tokio::test]
+async fn a_static_member_that_no_rebalance_waits_for_is_kept_and_holds_nobody_up() {
+    let group = unique("impatient");
+    let mut dynamic = Consumer::new(Member::new(&group)).await;
+    dynamic.member.join(&mut dynamic.client, 3).await;
+    dynamic.member.sync(&mut dynamic.client, 2, &[(&dynamic.member.id, "all")]).await;
+    let mut fixed = Consumer::new(Member::new(&group).instance("one")).await;
+    let request = fixed.member.join_request(9).with_rebalance_timeout_ms(0);
+    let waiting = fixed.client.send(9, &request).await;
+    dynamic.await_rebalance().await;
+    let again = dynamic.start_joining(3).await;
+    dynamic.joined(3, again).await;
+    fixed.joined(9, waiting).await;
+    share(&mut dynamic, &mut fixed).await;
+
+    // Now the only member is one that did not join, and may be waited for no longer than not at all.
+    dynamic.member.leave(&mut dynamic.client, 2).await;
+    assert_eq!(fixed.member.heartbeat(&mut fixed.client, 4).await, code::REBALANCE_IN_PROGRESS);
+    Member::alone(&unique("neighbour"), &mut dynamic.client).await;
+    let again = fixed.client.send(9, &request.with_member_id(text(&fixed.member.id))).await;
+    let response = fixed.joined(9, again).await;
+    assert_eq!((response.error_code, response.generation_id, response.members.len()), (code::NONE, 3, 1));
 }

@@ -40,13 +40,16 @@ async fn a_broker_whose_disk_failed_acknowledges_nothing_more_and_ends() {
 
 #[tokio::test]
 async fn a_broker_whose_metadata_cannot_be_written_ends() {
-    // Files of at most 2 MiB, and topics of 64 KiB that are nowhere but in the metadata: its log, later its tables.
+    // Files of at most 2 MiB, and topics of 64 KiB that are nowhere but in the metadata: its log, later its tables. No
+    // string of the protocol is longer than 32 KiB.
     let Some(own) = broker::own_under("-f 4096; trap '' XFSZ") else { return };
     let mut client = own.connect().await;
-    let throttled = vec!["0:1"; 16_000].join(",");
+    let throttled = vec!["0:1"; 8_000].join(",");
+    let configs = ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
+    let configs = configs.map(|key| (key, throttled.as_str()));
     let mut created = 0;
     loop {
-        let request = create_request(&unique("large"), 1, &[("follower.replication.throttled.replicas", &throttled)]);
+        let request = create_request(&unique("large"), 1, &configs);
         client
             .send_bytes(&frame_of(7, &request))
             .await

@@ -40,6 +40,9 @@ const READ_COMMITTED: i8 = 1;
 /// No client waits longer than this: a connection that is idle for ten minutes is closed.
 const MAX_WAIT_MS: u64 = 300_000;
 
+/// No answer is asked to carry more: its length is written in 31 bits, and the last batch may go beyond the limit.
+const MOST_BYTES: usize = 1 << 30;
+
 /// What the answer depends on besides what was read.
 struct Asked {
     counted: Counted,
@@ -56,9 +59,6 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         Err(reason) => return Reply::Close(reason),
     };
     let counted = Counted::of(broker, context);
-    if let Some(error) = wrong_cluster(broker, &request) {
-        return Reply::Now(encode(error_response(error), version, &counted));
-    }
     if request.replica_id.get() >= 0 {
         return Reply::Now(encode(refuse_follower(request), version, &counted));
     }
@@ -81,12 +81,6 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
         fetching.wait().await;
         answer(&broker, &asked, fetching.finish())
     })
-}
-
-/// A client may say which cluster it means.
-fn wrong_cluster(broker: &Arc<Broker>, request: &FetchRequest) -> Option<ErrorCode> {
-    let meant = request.cluster_id.as_deref()?;
-    (meant != &*broker.controller.image().cluster_id).then_some(ErrorCode::INCONSISTENT_CLUSTER_ID)
 }
 
 /// Finds or makes the session, and tells it what the request names and drops.
@@ -128,7 +122,7 @@ fn topic_ref(by_id: bool, name: &str, id: TopicId) -> TopicRef<'_> {
 
 fn limits(broker: &Arc<Broker>, context: &RequestContext, request: &FetchRequest) -> Limits {
     let bytes = |count: i32| usize::try_from(count).unwrap_or(0);
-    let max_bytes = bytes(request.max_bytes.min(broker.config.fetch_max_bytes));
+    let max_bytes = bytes(request.max_bytes.min(broker.config.fetch_max_bytes)).min(MOST_BYTES);
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(MAX_WAIT_MS);
     Limits {
         min_bytes: bytes(request.min_bytes).min(max_bytes),

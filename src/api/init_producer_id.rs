@@ -13,8 +13,13 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 
 use super::{Reply, RequestContext};
 use crate::broker::Broker;
+use crate::env;
+use crate::env::lines::Lines;
 use crate::error::ErrorCode;
-use crate::types::{ProducerEpoch, ProducerId};
+use crate::types::{ProducerEpoch, ProducerId, Tick};
+
+/// How much of an id a line of the log shows.
+const SHOWN_LETTERS: usize = 100;
 
 /// Serves a request.
 pub fn handle(
@@ -54,13 +59,23 @@ fn check(context: &RequestContext, request: &InitProducerIdRequest, max_timeout_
             Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT)
         }
         Some(id) => {
-            tracing::warn!(
-                transactional_id = id,
-                client_id = context.client_id(),
-                "transactions do not exist in this version: a transactional producer is refused"
-            );
+            tell(id, context.client_id(), env::tick());
             Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         }
+    }
+}
+
+/// The log says why, but no stranger can fill it.
+fn tell(transactional_id: &str, client_id: &str, now: Tick) {
+    static LINES: Lines = Lines::new();
+    let cut = |id: &str| id.chars().take(SHOWN_LETTERS).collect::<String>();
+    if let Some(left_out) = LINES.admit(now) {
+        tracing::warn!(
+            transactional_id = cut(transactional_id),
+            client_id = cut(client_id),
+            left_out,
+            "transactions do not exist in this version: a transactional producer is refused"
+        );
     }
 }
 

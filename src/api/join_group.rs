@@ -1,7 +1,8 @@
 //! JoinGroup 0–9: a member comes into a classic group, or back into it. Answered when the generation is complete.
 //!
 //! Order of checks as Kafka's: group id, session time-out, then what depends on the group. What is kept of the request
-//! is copied: a member must not pin the frame that it came in.
+//! is copied: a member must not pin the frame that it came in. A member may know a thousand protocols; Kafka has no such
+//! limit, and clients know a handful.
 
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ const NEEDS_MEMBER_ID: i16 = 4;
 const NULLABLE_PROTOCOL: i16 = 7;
 /// From this version on a leader can be told to skip the assignment (KIP-814).
 const SKIPS_ASSIGNMENT: i16 = 9;
+/// Protocols of one member: every vote and every comparison with the member looks at each.
+const MOST_PROTOCOLS: usize = 1_000;
 /// A member id is what it is made from, a dash and a uuid.
 const MEMBER_ID_SUFFIX: usize = 37;
 
@@ -51,6 +54,9 @@ fn refusal(config: &BrokerConfig, context: &RequestContext, request: &JoinGroupR
     }
     if !session.contains(&request.session_timeout_ms) {
         return Some(ErrorCode::INVALID_SESSION_TIMEOUT);
+    }
+    if request.protocols.len() > MOST_PROTOCOLS {
+        return Some(ErrorCode::INVALID_REQUEST);
     }
     // These are written with lengths of two bytes.
     let kept = [context.client_id(), request.group_instance_id.as_deref().unwrap_or_default()];

@@ -100,12 +100,14 @@ fn look_up(
 ) -> Outcome {
     let index = asked.partition_index;
     let what = match lookup(asked.timestamp, version) {
-        Ok(Some(what)) => what,
-        Ok(None) => return Outcome::Now(refused(index, ErrorCode::NONE)),
+        Ok(what) => what,
         Err(error) => return Outcome::Now(refused(index, error)),
     };
     let partition = replicas.partition(&topic.name, index);
-    match partition.and_then(|partition| partition.lookup(what, LeaderEpoch(asked.current_leader_epoch))) {
+    // Who asks for tiered storage is told first, as everybody, when the partition is not there or has another epoch.
+    let (local, epoch) = (what.unwrap_or(Lookup::Earliest), LeaderEpoch(asked.current_leader_epoch));
+    match partition.and_then(|partition| partition.lookup(local, epoch)) {
+        Ok(_) if what.is_none() => Outcome::Now(refused(index, ErrorCode::NONE)),
         Ok(Found::End(offset, epoch)) => Outcome::Now(answer(index, offset, Timestamp::NONE, epoch, version)),
         Ok(Found::Search { search, lagging }) => Outcome::Search { place, search, lagging },
         Err(ErrorCode::OFFSET_NOT_AVAILABLE) => Outcome::Now(refused(index, not_available(version))),

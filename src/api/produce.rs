@@ -28,7 +28,7 @@ use crate::error::{Disconnect, ErrorCode};
 use crate::log::validate::{Refused, Rules, validate_produced};
 use crate::replica::wait::AckWait;
 use crate::replica::{Acks, Topic};
-use crate::types::{Offset, Timestamp, TopicId};
+use crate::types::{Offset, Timestamp};
 use crate::wire::batch::{BatchHeader, MAGIC};
 use crate::wire::compress::{Codec, Compression};
 use crate::wire::produce::{
@@ -39,6 +39,8 @@ use crate::wire::produce::{
 const ZSTD_FROM: i16 = 7;
 /// The first version that carries leader hints (KIP-951).
 const HINTS_FROM: i16 = 10;
+/// The first version that names topics by id (KIP-516).
+const TOPIC_IDS_FROM: i16 = 13;
 /// The producer's timeout is for the followers: Kafka counts it from after the local append, which there is done when
 /// the handler returns. Here the local commit is waited for too, and gets this much time at least.
 const LOCAL_COMMIT_MS: u64 = 1_000;
@@ -117,9 +119,9 @@ pub fn serve(broker: &Arc<Broker>, context: &RequestContext, body: Bytes) -> Rep
 impl Appends<'_> {
     fn append_topic(&mut self, response: &mut ProduceResponse, request: ProduceTopic) {
         let replicas = &self.broker.replicas;
-        let found = match request.topic_id {
-            TopicId::ZERO => replicas.topic(&request.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            id => replicas.topic_by_id(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+        let found = match self.version {
+            TOPIC_IDS_FROM.. => replicas.topic_by_id(request.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+            _ => replicas.topic(&request.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         };
         let found = found.and_then(|topic| match topic.internal {
             true => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::topic;
 use super::values::Values;
 use crate::types::NodeId;
+
+/// The most partitions that `__consumer_offsets` can be made with: a topic is made in one entry of 10,000 records, and this
+/// one has its name and three settings beside its partitions.
+pub const MOST_OFFSETS_PARTITIONS: i32 = 9_996;
 
 /// Every fault that takes more than one key to see, but those of listeners.
 pub(super) fn check(values: &Values) -> Vec<String> {
     let mut faults = Vec::new();
     node(values, &mut faults);
     logs(values, &mut faults);
+    offsets_topic(values, &mut faults);
     replication(values, &mut faults);
     connections(values, &mut faults);
     faults
@@ -102,9 +108,32 @@ fn logs(values: &Values, faults: &mut Vec<String>) {
     if dirs.len() > 1 {
         faults.push(format!("log.dirs names {} directories; this version takes one", dirs.len()));
     }
+}
+
+/// `__consumer_offsets` is made at the first need, long after the start: what no topic can be made with must be told now, or
+/// no group would ever find its coordinator.
+fn offsets_topic(values: &Values, faults: &mut Vec<String>) {
     let codec: i32 = values.read("offsets.topic.compression.codec");
     if !(0..=4).contains(&codec) {
         faults.push(format!("offsets.topic.compression.codec: Unknown compression type id: {codec}"));
+    }
+    let segment: i32 = values.read("offsets.topic.segment.bytes");
+    if let Err(why) = topic::validate("segment.bytes", &segment.to_string()) {
+        faults.push(format!("offsets.topic.segment.bytes: __consumer_offsets cannot be made with it: {why}"));
+    }
+    let partitions: i32 = values.read("offsets.topic.num.partitions");
+    if partitions > MOST_OFFSETS_PARTITIONS {
+        faults.push(format!(
+            "Invalid value {partitions} for configuration offsets.topic.num.partitions: Value must be no more than \
+             {MOST_OFFSETS_PARTITIONS}"
+        ));
+    }
+    let factor: i16 = values.read("offsets.topic.replication.factor");
+    if values.is_set("offsets.topic.replication.factor") && factor > 1 {
+        faults.push(format!(
+            "offsets.topic.replication.factor={factor} is not for this version: it runs one node alone, and no group \
+             would find its coordinator; set it to 1 or remove it"
+        ));
     }
 }
 

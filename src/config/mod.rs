@@ -22,6 +22,7 @@ pub mod topic;
 mod values;
 
 pub use broker::{BrokerConfig, Loaded, LogFormat, Machine, ProduceValidation, resolve};
+pub use checks::MOST_OFFSETS_PARTITIONS;
 pub use key::Kind;
 pub use listeners::{Endpoint, Listener, SecurityProtocol};
 pub use notices::Notice;

@@ -305,6 +305,25 @@ fn keys_that_contradict_each_other_are_refused_in_kafkas_words() {
         "offsets.topic.compression.codec: Unknown compression type id: 9",
     );
     check(
+        &[("offsets.topic.segment.bytes", "65536")],
+        "offsets.topic.segment.bytes: __consumer_offsets cannot be made with it: Invalid value 65536 for configuration segment.bytes: Value must be at least 1048576",
+    );
+    check(
+        &[("offsets.topic.num.partitions", "9997")],
+        "Invalid value 9997 for configuration offsets.topic.num.partitions: Value must be no more than 9996",
+    );
+    check(
+        &[("offsets.topic.replication.factor", "2")],
+        "offsets.topic.replication.factor=2 is not for this version: it runs one node alone, and no group would find its coordinator; set it to 1 or remove it",
+    );
+    for (key, value) in [
+        ("offsets.topic.segment.bytes", "1048576"),
+        ("offsets.topic.num.partitions", "9996"),
+        ("offsets.topic.replication.factor", "1"),
+    ] {
+        assert_eq!(faults(&[(key, value)]), [""; 0], "{key}={value}");
+    }
+    check(
         &[("queued.max.request.bytes", "10")],
         "queued.max.request.bytes must be larger or equal to socket.request.max.bytes",
     );
@@ -539,8 +558,11 @@ fn broker_yaml_uncommented_changes_nothing() {
     let text: String = broker_yaml()
         .lines()
         .filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')))
-        // Two defaults stand for "not set", which their text does not.
-        .filter(|line| !line.starts_with("broker.id") && !line.starts_with("queued.max.request.bytes"))
+        // Three defaults stand for "not set", which their text does not.
+        .filter(|line| {
+            let names = ["broker.id", "queued.max.request.bytes", "offsets.topic.replication.factor"];
+            !names.iter().any(|name| line.starts_with(name))
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let dir = tempfile::tempdir().expect("a directory");

@@ -5,6 +5,7 @@ use std::path::Path;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::config::MOST_OFFSETS_PARTITIONS;
 use crate::types::NodeId;
 
 fn config(dir: &Path) -> BrokerConfig {
@@ -217,6 +218,20 @@ fn the_offsets_topic_is_made_as_its_keys_say() {
         assert_eq!(offsets.configs["cleanup.policy"], "compact");
         assert_eq!(offsets.configs["segment.bytes"], "104857600");
         assert!(offsets.is_internal());
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_offsets_topic_can_be_made_at_both_bounds_of_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    (config.offsets_topic_num_partitions, config.offsets_topic_segment_bytes) = (MOST_OFFSETS_PARTITIONS, 1 << 20);
+    life(config, async |controller| {
+        controller.create_internal_topic(image::CONSUMER_OFFSETS).await.unwrap();
+        let image = controller.image();
+        let made = image.topic(image::CONSUMER_OFFSETS).unwrap().partitions.len();
+        assert_eq!(i32::try_from(made), Ok(MOST_OFFSETS_PARTITIONS));
     })
     .unwrap();
 }

@@ -297,12 +297,13 @@ pub struct DeleteAnswer {
 /// Judges a request to delete topics.
 pub fn delete(image: &MetadataImage, topics: &[TopicToDelete]) -> (Vec<Record>, Vec<DeleteAnswer>) {
     let by_name = topics.iter().filter(|topic| topic.id == TopicId::ZERO).filter_map(|topic| topic.name.as_deref());
-    let names_twice = duplicates(by_name);
+    let names_twice = duplicates(by_name.clone());
+    let names = by_name.collect();
     let mut ids = BTreeSet::new();
     let by_id = topics.iter().filter(|topic| topic.name.is_none() && topic.id != TopicId::ZERO);
     let ids_twice: BTreeSet<_> = by_id.clone().map(|topic| topic.id).filter(|id| !ids.insert(*id)).collect();
 
-    let mut judge = Deletion { image, records: Vec::new(), answers: Vec::new(), named: ids, told: BTreeSet::new() };
+    let mut judge = Deletion { image, records: Vec::new(), answers: Vec::new(), ids, names, told: BTreeSet::new() };
     for topic in topics {
         match (topic.name.as_deref(), topic.id) {
             (None, TopicId::ZERO) => judge.invalid(None, topic.id, "Neither topic name nor id were specified."),
@@ -312,7 +313,7 @@ pub fn delete(image: &MetadataImage, topics: &[TopicToDelete]) -> (Vec<Record>, 
             (Some(name), _) if names_twice.contains(name) => judge.twice(Some(name), TopicId::ZERO),
             (None, id) if ids_twice.contains(&id) => judge.twice(None, id),
             (Some(name), _) => judge.by_name(name),
-            (None, id) => judge.by_id(id, topics),
+            (None, id) => judge.by_id(id),
         }
     }
     (judge.records, judge.answers)
@@ -322,8 +323,10 @@ struct Deletion<'a> {
     image: &'a MetadataImage,
     records: Vec<Record>,
     answers: Vec<DeleteAnswer>,
-    /// Identities that the request names.
-    named: BTreeSet<TopicId>,
+    /// Identities that stand in the request alone.
+    ids: BTreeSet<TopicId>,
+    /// Names that stand in the request alone.
+    names: BTreeSet<&'a str>,
     /// What was already answered as standing there twice.
     told: BTreeSet<(Option<String>, TopicId)>,
 }
@@ -354,7 +357,7 @@ impl Deletion<'_> {
                     Err(Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, sentence)),
                 );
             }
-            Some(topic) if self.named.contains(&topic.id) => {
+            Some(topic) if self.ids.contains(&topic.id) => {
                 let sentence = "The provided topic name maps to an ID that was already supplied.";
                 self.invalid(Some(name), topic.id, sentence);
             }
@@ -364,14 +367,12 @@ impl Deletion<'_> {
 
     /// An identity is given. When the same request also gives that topic's name, the name's answer says so and
     /// nothing is deleted.
-    fn by_id(&mut self, id: TopicId, topics: &[TopicToDelete]) {
+    fn by_id(&mut self, id: TopicId) {
         let Some(topic) = self.image.topic_by_id(id) else {
             let refusal = Refusal::new(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID.");
             return self.answer(None, id, Err(refusal));
         };
-        let also_named =
-            |other: &TopicToDelete| other.id == TopicId::ZERO && other.name.as_deref() == Some(&*topic.name);
-        if !topics.iter().any(also_named) {
+        if !self.names.contains(&*topic.name) {
             self.remove(topic);
         }
     }

@@ -157,7 +157,8 @@ impl Coordinator {
             self.append_decided();
             return true;
         }
-        let wake = self.wake();
+        // Housekeeping that is due waits for what is in flight, and not for a moment that has passed.
+        let wake = self.wake(housekeeping);
         tokio::select! {
             biased;
             result = oldest(&mut self.committed) => self.on_committed(result),
@@ -179,8 +180,8 @@ impl Coordinator {
         true
     }
 
-    fn wake(&self) -> Option<Tick> {
-        let clean_up = (self.shard.groups().len() > 0).then_some(self.next_clean_up);
+    fn wake(&self, housekeeping: bool) -> Option<Tick> {
+        let clean_up = (!housekeeping && self.shard.groups().len() > 0).then_some(self.next_clean_up);
         self.shard.next_deadline().into_iter().chain(clean_up).min()
     }
 
@@ -224,11 +225,15 @@ impl Coordinator {
     fn append_decided(&mut self) {
         while !self.decided.is_empty() {
             let (mut builder, mut members) = (BatchBuilder::new(), Vec::new());
-            for append in std::mem::take(&mut self.decided) {
+            let mut decided = VecDeque::from(std::mem::take(&mut self.decided));
+            while let Some(append) = decided.pop_front() {
                 let mut alone = BatchBuilder::new();
                 write(&mut alone, &append);
                 if alone.size() > self.shared.settings.max_batch_bytes {
-                    self.lost(vec![append], ErrorCode::MESSAGE_TOO_LARGE);
+                    match append.halves() {
+                        Ok(halves) => halves.into_iter().rev().for_each(|half| decided.push_front(half)),
+                        Err(append) => self.lost(vec![append], ErrorCode::MESSAGE_TOO_LARGE),
+                    }
                     continue;
                 }
                 if !builder.is_empty() && builder.size() + alone.size() > self.shared.settings.max_batch_bytes {
@@ -320,6 +325,8 @@ impl Coordinator {
             self.next_clean_up = env::tick().plus_ms(settings.check_interval_ms);
             let expired = self.shard.clean_up(now(), settings.retention_ms);
             self.decided.extend(expired);
+            // A tombstone for an offset of a deleted topic that could not be written is tried again.
+            self.topics_gone.get_or_insert_with(|| self.shared.controller.image());
         }
         if let Some(seen) = self.topics_gone.take() {
             // A commit that was let in may know a newer image than the one that said that topics are gone.

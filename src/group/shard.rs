@@ -140,6 +140,21 @@ pub struct Append {
     done: Done,
 }
 
+impl Append {
+    /// Two appends in the place of one that is too large for a batch: only for tombstones, which need not be written
+    /// together, so that none is in the way of the others.
+    pub fn halves(mut self) -> Result<[Self; 2], Self> {
+        match self.done {
+            Done::Expired | Done::Applied if self.records.len() > 1 => {
+                let records = self.records.split_off(self.records.len() / 2);
+                let second = Self { records, done: self.done.clone() };
+                Ok([self, second])
+            }
+            _ => Err(self),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Done {
     /// Tell the group.
@@ -430,8 +445,9 @@ impl Shard {
     pub fn expire(&mut self, now: Now) -> Outcome {
         let mut outcome = Outcome::default();
         let rules = self.rules.clone();
-        while self.deadlines.first().is_some_and(|(at, _)| *at <= now.tick) {
-            let (_, id) = self.deadlines.pop_first().expect("there is a first");
+        // Each group is looked at once: one that wants to be looked at again now has its turn in the next round.
+        let later = self.deadlines.split_off(&(now.tick.plus_ms(1), "".into()));
+        for (_, id) in std::mem::replace(&mut self.deadlines, later) {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.scheduled = None;
                 outcome.absorb(self.with_group(now, &id, |group| (group.expire(now, &rules), ())).0);
@@ -605,7 +621,7 @@ fn offset_tombstone(group: &Arc<str>, (topic, partition): (Arc<str>, i32)) -> Re
     Record::tombstone(Key::Offset { group: group.clone(), topic, partition })
 }
 
-/// Tombstones need not be written together.
+/// Tombstones need not be written together: see [`Append::halves`].
 fn in_batches(records: Vec<Record>, done: &Done) -> Vec<Append> {
     records.chunks(1000).map(|records| Append { records: records.to_vec(), done: done.clone() }).collect()
 }

@@ -349,3 +349,47 @@ async fn a_shard_with_a_full_queue_is_busy_and_not_gone() {
     assert_eq!(futures_util::future::join_all(waiting).await.len(), QUEUE);
     node.stop().await;
 }
+
+/// A commit of so many partitions that expires at once.
+fn expiring(topic: &str, count: i32) -> Ask {
+    let value = CommittedOffset {
+        offset: Offset(1),
+        leader_epoch: LeaderEpoch(0),
+        metadata: "".into(),
+        committed_at: crate::env::now(),
+        expires_at: Some(crate::env::now()),
+        topic_id: TopicId::ZERO,
+    };
+    Ask::Commit(CommitRequest {
+        member_id: "".into(),
+        instance_id: None,
+        generation: -1,
+        tells_unknown_groups: true,
+        offsets: (0..count).map(|partition| (topic.into(), partition, value.clone())).collect(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_expire_however_many_and_long_named_they_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Tombstones of a thousand offsets, or of two groups with the longest names, fit no batch.
+    let settings = [
+        ("message.max.bytes", "40000"),
+        ("offsets.topic.num.partitions", "1"),
+        ("offsets.retention.check.interval.ms", "200"),
+    ];
+    let node = Node::start_with(dir.path(), &settings).await;
+    node.groups.ensure_topic().await.expect("one node is enough");
+    node.controller.auto_create_topics(vec!["t".to_owned()]).await.expect("it is created");
+    let long = ["a", "b"].map(|letter| letter.repeat(32_767));
+    for group in long.iter().map(String::as_str).chain(["neighbour"]) {
+        assert_eq!(node.ask(group, expiring("t", 1)).await, Reply::Commit(Ok(())));
+    }
+    for number in 0..10 {
+        assert_eq!(node.ask(&format!("g{number}"), expiring("t", 200)).await, Reply::Commit(Ok(())));
+    }
+    while node.groups.read_all(|shard| shard.groups().len()).await != Ok(vec![0]) {
+        tokio::task::yield_now().await;
+    }
+    node.stop().await;
+}

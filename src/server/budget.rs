@@ -63,6 +63,11 @@ impl Budget {
         grant
     }
 
+    /// True when a connection waits for bytes.
+    pub fn is_waited_for(&self) -> bool {
+        !self.state.lock().waiting.is_empty()
+    }
+
     /// Gives bytes back, all that the connection holds, and wakes those who wait.
     pub fn release(&self, bytes: usize, pulse: &Pulse) {
         let woken = {
@@ -88,8 +93,11 @@ mod tests {
         assert_eq!(budget.take(60, &first), Grant::Within);
         assert_eq!(budget.take(60, &second), Grant::Beyond);
         assert_eq!(budget.take(60, &second), Grant::Beyond);
+        assert!(!budget.is_waited_for());
         assert_eq!(budget.take(60, &third), Grant::Wait);
+        assert!(budget.is_waited_for());
         budget.release(120, &second);
+        assert!(!budget.is_waited_for());
         assert_eq!(budget.take(60, &third), Grant::Beyond);
         assert_eq!(budget.take(60, &first), Grant::Wait);
         budget.release(60, &third);

@@ -213,8 +213,12 @@ impl Connection {
             }
             if let Some(since) = self.beyond {
                 let why = "a large request arrives too slowly while memory for requests is short";
-                let end = since.plus_ms(BEYOND_MS);
-                next = due(next, end, now).ok_or_else(|| Ending::because(CloseCause::Slow, why))?;
+                // While nobody waits for the memory it may take its time.
+                let excused = since.plus_ms(BEYOND_MS) <= now && !self.shared.budget.is_waited_for();
+                let since = if excused { now } else { since };
+                self.beyond = Some(since);
+                next =
+                    due(next, since.plus_ms(BEYOND_MS), now).ok_or_else(|| Ending::because(CloseCause::Slow, why))?;
             }
         } else {
             self.input.excuse();

@@ -25,8 +25,6 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// A request to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FetchRequest {
-    /// Checked when it is given; from version 12.
-    pub cluster_id: Option<StrBytes>,
     /// The follower that asks; NONE for a consumer.
     pub replica_id: NodeId,
     /// The follower's broker epoch, or -1; from version 15.
@@ -100,7 +98,6 @@ impl FetchRequest {
         let mut reader = Reader::new(body, version >= FLEXIBLE_FROM);
         let reader = &mut reader;
         let mut request = Self {
-            cluster_id: None,
             replica_id: if version <= 14 { NodeId(reader.i32()?) } else { NodeId::NONE },
             replica_epoch: -1,
             max_wait_ms: reader.i32()?,
@@ -115,7 +112,8 @@ impl FetchRequest {
         };
         reader.tags(|tag, value| {
             match tag {
-                0 => request.cluster_id = value.nullable_string()?,
+                // The cluster that a KRaft voter means: brokers do not look at it.
+                0 => drop(value.nullable_string()?),
                 1 if version >= 15 => {
                     request.replica_id = NodeId(value.i32()?);
                     request.replica_epoch = value.i64()?;

@@ -41,22 +41,19 @@ fn request() -> impl Strategy<Value = FetchRequest> {
         .prop_map(|(name, topic_id, partitions)| ForgottenTopic { name, topic_id, partitions });
     let numbers = (any::<i32>(), any::<i64>(), any::<i32>(), any::<i32>(), any::<i32>(), any::<i8>());
     let lists = (proptest::collection::vec(topic, 0..4), proptest::collection::vec(forgotten, 0..3));
-    (proptest::option::of(text()), numbers, (any::<i32>(), any::<i32>()), lists, text()).prop_map(
-        |(cluster_id, (replica, epoch, wait, min, max, isolation), session, (topics, forgotten), rack_id)| {
-            FetchRequest {
-                cluster_id,
-                replica_id: NodeId(replica),
-                replica_epoch: epoch,
-                max_wait_ms: wait,
-                min_bytes: min,
-                max_bytes: max,
-                isolation_level: isolation,
-                session_id: session.0,
-                session_epoch: session.1,
-                topics,
-                forgotten,
-                rack_id,
-            }
+    (numbers, (any::<i32>(), any::<i32>()), lists, text()).prop_map(
+        |((replica, epoch, wait, min, max, isolation), session, (topics, forgotten), rack_id)| FetchRequest {
+            replica_id: NodeId(replica),
+            replica_epoch: epoch,
+            max_wait_ms: wait,
+            min_bytes: min,
+            max_bytes: max,
+            isolation_level: isolation,
+            session_id: session.0,
+            session_epoch: session.1,
+            topics,
+            forgotten,
+            rack_id,
         },
     )
 }
@@ -64,9 +61,6 @@ fn request() -> impl Strategy<Value = FetchRequest> {
 /// Gives the fields that a version does not have the values that they have without it.
 fn without_what_is_newer(mut request: FetchRequest, version: i16) -> FetchRequest {
     let since = |first: i16| version >= first;
-    if !since(12) {
-        request.cluster_id = None;
-    }
     if !since(15) {
         request.replica_epoch = -1;
     }
@@ -133,7 +127,7 @@ fn encoded(request: &FetchRequest, version: i16) -> Bytes {
             .with_partitions(topic.partitions.clone())
     });
     let mut theirs = kp::FetchRequest::default()
-        .with_cluster_id(request.cluster_id.clone())
+        .with_cluster_id(Some(StrBytes::from_static_str("any")).filter(|_| version >= 12))
         .with_max_wait_ms(request.max_wait_ms)
         .with_min_bytes(request.min_bytes)
         .with_max_bytes(request.max_bytes)

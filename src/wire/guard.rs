@@ -4,12 +4,14 @@
 //! a count or a tag, and none of them can exceed the bytes that follow: [`decode`] refuses one that does before
 //! the decoder has seen it. The counts of older versions are plain integers and cannot be told from values; their requests
 //! are walked by their shape first. The number of pieces that are read is limited too, numbers, strings and tags alike:
-//! what a decoder makes of two bytes can take a hundred.
+//! what a decoder makes of two bytes can take a hundred. So is the length of a string, which flexible versions do not limit
+//! by themselves: what came in one version may have to go out in another, where a string has 32,767 bytes at most.
 
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::Request;
 use kafka_protocol::protocol::buf::ByteBuf;
 
+use super::reader::MAX_STRING;
 use super::shape;
 use crate::error::Disconnect;
 
@@ -19,6 +21,9 @@ const FLEXIBLE_HEADER: i16 = 2;
 const MAX_PIECES: usize = 1_000_000;
 /// A varint up to this is let through: as a count it is harmless, and a tag may be larger than what follows it.
 const HARMLESS: usize = 65_536;
+/// Requests that have byte fields beside their strings: JoinGroup and SyncGroup. Their handlers look at the lengths of texts
+/// that they keep.
+const WITH_BYTES: [i16; 2] = [11, 14];
 /// Five bytes of seven bits.
 const MAX_VARINT_BITS: u32 = 35;
 
@@ -27,13 +32,16 @@ pub fn decode<T: Request>(body: Bytes, version: i16) -> Result<T, Disconnect> {
     if T::header_version(version) < FLEXIBLE_HEADER {
         shape::check(T::KEY, version, &body)?;
     }
-    let mut guarded = Guarded { bytes: body, pieces: 0, varint: 0, shift: 0 };
+    let longest = if WITH_BYTES.contains(&T::KEY) { usize::MAX } else { MAX_STRING };
+    let mut guarded = Guarded { bytes: body, longest, pieces: 0, varint: 0, shift: 0 };
     T::decode(&mut guarded, version).map_err(|error| Disconnect(format!("a request cannot be read: {error}").into()))
 }
 
 /// Bytes that refuse a varint larger than what is left of them, and end after so many pieces.
 struct Guarded {
     bytes: Bytes,
+    /// The longest string, byte field or tagged field.
+    longest: usize,
     pieces: usize,
     /// The varint being read. kafka-protocol reads nothing else but booleans as single unsigned bytes; a "boolean" with
     /// the high bit set makes the next varint look larger, never smaller.
@@ -90,7 +98,7 @@ impl ByteBuf for Guarded {
 
     fn try_get_bytes(&mut self, size: usize) -> Result<Bytes, kafka_protocol::protocol::buf::NotEnoughBytesError> {
         self.pieces += 1;
-        if self.remaining() < size {
+        if self.remaining() < size || size > self.longest {
             return Err(kafka_protocol::protocol::buf::NotEnoughBytesError);
         }
         Ok(self.get_bytes(size))

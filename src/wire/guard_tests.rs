@@ -1,6 +1,8 @@
 //! Claims about kafka-protocol's decoders behind the guard.
 
 use bytes::BytesMut;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, JoinGroupRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
@@ -99,4 +101,18 @@ proptest! {
         let _ = decode::<OffsetCommitRequest>(bytes.clone(), 2 + version % 8);
         let _ = decode::<CreateTopicsRequest>(bytes, 2 + version % 6);
     }
+}
+
+#[test]
+fn a_string_that_an_older_answer_could_not_carry_is_refused() {
+    let named = |letters: usize| {
+        let topic = CreatableTopic::default().with_name(StrBytes::from_string("t".repeat(letters)).into());
+        encoded(&CreateTopicsRequest::default().with_topics(vec![topic]), 7)
+    };
+    assert!(decode::<CreateTopicsRequest>(named(32_767), 7).is_ok());
+    assert!(decode::<CreateTopicsRequest>(named(32_768), 7).is_err());
+    let metadata = Bytes::from(vec![0; 40_000]);
+    let protocol = JoinGroupRequestProtocol::default().with_metadata(metadata);
+    let join = JoinGroupRequest::default().with_protocols(vec![protocol]);
+    assert!(decode::<JoinGroupRequest>(encoded(&join, 9), 9).is_ok(), "what a member says is no string");
 }

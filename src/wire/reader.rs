@@ -13,9 +13,13 @@ use crate::types::TopicId;
 /// would, and each element costs the broker hundreds of bytes.
 pub(super) const MAX_ENTRIES: usize = 250_000;
 
+/// The longest string of the protocol, in either encoding (`MessageGenerator` of Kafka refuses longer ones).
+pub(super) const MAX_STRING: usize = i16::MAX as usize;
+
 const TRUNCATED: Disconnect = Disconnect::because("a request ends before its last field");
 const BAD_LENGTH: Disconnect = Disconnect::because("a request has a length beyond its end");
 const NULL: Disconnect = Disconnect::because("a request has null where the protocol has none");
+const LONG_STRING: Disconnect = Disconnect::because("a request has a string of more than 32,767 bytes");
 const BAD_VARINT: Disconnect = Disconnect::because("a request has a varint of more than five bytes");
 
 /// A request's body being read. Strings and bytes are slices of it.
@@ -76,13 +80,16 @@ impl Reader {
         Ok(self.bytes.split_to(length))
     }
 
-    /// A string, possibly null. Bytes that are no UTF-8 are replaced, as Kafka does.
+    /// A string, possibly null. Bytes that are no UTF-8 are replaced, as Kafka does; what then is too long for an answer to
+    /// repeat it is refused.
     pub(super) fn nullable_string(&mut self) -> Result<Option<StrBytes>, Disconnect> {
         let length = match self.flexible {
             true => self.unsigned_varint()?.checked_sub(1),
             false => usize::try_from(self.i16()?).ok(),
         };
-        length.map(|length| self.take(length).map(lossy)).transpose()
+        let Some(length) = length else { return Ok(None) };
+        let text = if length <= MAX_STRING { lossy(self.take(length)?) } else { return Err(LONG_STRING) };
+        if text.len() <= MAX_STRING { Ok(Some(text)) } else { Err(LONG_STRING) }
     }
 
     pub(super) fn string(&mut self) -> Result<StrBytes, Disconnect> {
@@ -218,6 +225,22 @@ mod tests {
     fn bytes_that_are_no_utf8_are_replaced() {
         let mut reader = Reader::new(Bytes::from_static(&[0, 2, 0xff, b'a']), false);
         assert_eq!(reader.string().unwrap().as_str(), "\u{fffd}a");
+    }
+
+    #[test]
+    fn a_string_that_no_answer_could_repeat_is_refused() {
+        let legacy = |count: u16, byte: u8| {
+            let bytes = [&count.to_be_bytes()[..], &vec![byte; usize::from(count)]].concat();
+            Reader::new(bytes.into(), false).string()
+        };
+        assert_eq!(legacy(32_767, b'a').map(|text| text.len()), Ok(32_767));
+        assert_eq!(legacy(10_922, 0xff).map(|text| text.len()), Ok(32_766), "each bad byte becomes three");
+        assert_eq!(legacy(10_923, 0xff), Err(LONG_STRING));
+        assert_eq!(legacy(32_767, 0xff), Err(LONG_STRING));
+        // 32,768 and 32,769 as varints: one more than the length.
+        let compact = |length: [u8; 3]| Reader::new([&length[..], &[b'a'; 40_000]].concat().into(), true).string();
+        assert_eq!(compact([0x80, 0x80, 0x02]).map(|text| text.len()), Ok(32_767));
+        assert_eq!(compact([0x81, 0x80, 0x02]), Err(LONG_STRING));
     }
 
     #[test]

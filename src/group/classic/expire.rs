@@ -76,7 +76,7 @@ impl ClassicGroup {
         match timer.initial_remaining_ms {
             Some(remaining) if self.new_member_added && remaining > 0 => {
                 self.new_member_added = false;
-                let delay = rules.initial_rebalance_delay_ms.min(remaining);
+                let delay = rules.initial_rebalance_delay_ms.clamp(1, remaining);
                 self.set_join_timer(now, delay, Some(remaining - delay), effects);
             }
             _ => self.complete_join(now, effects),

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::error::ErrorCode;
 
+/// How long static members that did not come are waited for again, at least: their rebalance time-outs may be nought.
+const WAIT_AGAIN_MS: u64 = 1_000;
+
 /// A JoinGroup, with the member id that was drawn for the case that one is needed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JoinRequest {
@@ -157,7 +160,7 @@ impl ClassicGroup {
         if self.state == State::Empty {
             return !request.protocol_type.is_empty() && !request.protocols.is_empty();
         }
-        let common = |protocol: &Protocol| self.members.values().all(|member| member.supports(&protocol.name));
+        let common = |protocol: &Protocol| self.is_common(&protocol.name);
         self.protocol_type.as_ref() == Some(&request.protocol_type) && request.protocols.iter().any(common)
     }
 
@@ -225,25 +228,20 @@ impl ClassicGroup {
         let deadline = now.tick.plus_ms(rules.new_member_timeout_ms);
         member.deadline = Some(deadline);
         effects.wake_at(deadline);
-        if let Some(instance_id) = &member.instance_id {
-            self.static_members.insert(instance_id.clone(), id.clone());
-        }
-        self.leader.get_or_insert_with(|| id.clone());
-        self.bytes += member.bytes();
-        self.members.insert(id, member);
+        self.leader.get_or_insert(id);
+        self.put(member);
         self.rebalance_or_complete(now, effects, Some(rules));
     }
 
     /// The member joins again with what it says now. A JoinGroup or SyncGroup of it that still waits is told so.
     fn update_member(&mut self, id: &Arc<str>, request: JoinRequest, waiter: Waiter, effects: &mut Effects) {
         self.answer_join(id, JoinReply::refused(ErrorCode::REBALANCE_IN_PROGRESS, id.clone()), effects);
-        let member = self.members.get_mut(id).expect("checked by the caller");
-        self.bytes -= member.bytes();
+        let mut member = self.take(id).expect("checked by the caller");
         member.protocols = request.protocols;
         member.rebalance_timeout_ms = request.rebalance_timeout_ms;
         member.session_timeout_ms = request.session_timeout_ms;
         member.awaiting_join = Some(waiter);
-        self.bytes += member.bytes();
+        self.put(member);
     }
 
     /// A static member that restarted takes its old place under a new id; the old id is fenced (KIP-345).
@@ -259,18 +257,14 @@ impl ClassicGroup {
         let old_leader = self.leader.clone();
         self.answer_join(old_id, JoinReply::refused(ErrorCode::FENCED_INSTANCE_ID, old_id.clone()), effects);
         self.answer_sync(old_id, super::SyncReply::refused(ErrorCode::FENCED_INSTANCE_ID), effects);
-        let old = self.members.remove(old_id).expect("static members are members");
-        self.bytes -= old.bytes();
-        let instance_id = old.instance_id.clone().expect("a static member has an instance id");
+        let old = self.take(old_id).expect("static members are members");
         let skips_assignment = request.skips_assignment;
         let mut member = Member { id: new_id.clone(), is_new: false, deadline: None, ..old.clone() };
         member.protocols = request.protocols;
         member.rebalance_timeout_ms = request.rebalance_timeout_ms;
         member.session_timeout_ms = request.session_timeout_ms;
         member.awaiting_join = Some(waiter);
-        self.bytes += member.bytes();
-        self.members.insert(new_id.clone(), member);
-        self.static_members.insert(instance_id, new_id.clone());
+        self.put(member);
         if self.pending_syncs.remove(old_id) {
             self.pending_syncs.insert(new_id.clone());
         }
@@ -323,11 +317,7 @@ impl ClassicGroup {
                 self.remove(&id);
                 let old = Member { awaiting_join: None, awaiting_sync: None, ..replacement.old };
                 let old_id = old.id.clone();
-                if let Some(instance_id) = &old.instance_id {
-                    self.static_members.insert(instance_id.clone(), old_id.clone());
-                }
-                self.bytes += old.bytes();
-                self.members.insert(old_id.clone(), old);
+                self.put(old);
                 self.leader = replacement.old_leader;
                 self.touch(now, &old_id, effects);
             }
@@ -405,8 +395,8 @@ impl ClassicGroup {
             self.remove(&id);
         }
         if !self.members.is_empty() && !self.elect_leader() {
-            // Only static members are left and none came: they are waited for again.
-            return self.set_join_timer(now, self.rebalance_timeout_ms(), None, effects);
+            // Only static members are left and none came: they are waited for again, until their sessions end.
+            return self.set_join_timer(now, self.rebalance_timeout_ms().max(WAIT_AGAIN_MS), None, effects);
         }
         self.initial_rebalance = false;
         self.generation += 1;
@@ -445,23 +435,20 @@ impl ClassicGroup {
         true
     }
 
-    /// The protocol that most members like best among those that all can do; the leader's taste decides a tie.
+    /// The protocol that most members like best among those that all can do; the leader's taste decides a tie. Costs what
+    /// the members say, and no more: they may know very many names.
     pub(super) fn vote(&self) -> Arc<str> {
         let leader =
             self.leader.as_ref().and_then(|id| self.members.get(id)).expect("a group with members has a leader");
-        let common = |name: &str| self.members.values().all(|member| member.supports(name));
-        let candidates: Vec<&Arc<str>> =
-            leader.protocols.iter().map(|protocol| &protocol.name).filter(|name| common(name)).collect();
-        let mut votes = vec![0_usize; candidates.len()];
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member.protocols.iter().find_map(|p| candidates.iter().position(|name| **name == p.name));
-            if let Some(choice) = choice {
-                votes[choice] += 1;
-            }
+            let choice = member.protocols.iter().find(|protocol| self.is_common(&protocol.name));
+            let choice = choice.expect("a joiner shares a protocol with everybody");
+            *votes.entry(&choice.name).or_default() += 1;
         }
-        let best = votes.iter().max().copied().unwrap_or(0);
-        let winner = votes.iter().position(|count| *count == best).expect("a joiner shares a protocol with everybody");
-        candidates[winner].clone()
+        let best = votes.values().max();
+        let winner = leader.protocols.iter().find(|protocol| votes.get(&*protocol.name) == best);
+        winner.expect("what all can do the leader can do").name.clone()
     }
 
     /// The present generation, as the answer to a member's JoinGroup.

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use super::Waiter;
 use crate::types::Tick;
 
+/// What a protocol costs in memory beside its name and metadata: itself, and its count among those that members support.
+const PROTOCOL_BYTES: usize = 96;
+
 /// A protocol that a member can do, with what it has to say to the leader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Protocol {
@@ -52,11 +55,6 @@ impl Member {
         found.map(|protocol| protocol.metadata.clone()).unwrap_or_default()
     }
 
-    /// True when it can do the protocol.
-    pub fn supports(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|candidate| &*candidate.name == protocol)
-    }
-
     /// Bytes it keeps in memory.
     pub fn bytes(&self) -> usize {
         let names = [&self.id, &self.client_id].into_iter().chain(&self.instance_id);
@@ -71,6 +69,7 @@ impl Member {
 
 /// Bytes that a member of these names and protocols keeps in memory before it has an assignment.
 pub(super) fn kept_bytes<'a>(names: impl Iterator<Item = &'a Arc<str>>, protocols: &[Protocol]) -> usize {
-    let protocols: usize = protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len() + 64).sum();
+    let bytes = |protocol: &Protocol| protocol.name.len() + protocol.metadata.len() + PROTOCOL_BYTES;
+    let protocols: usize = protocols.iter().map(bytes).sum();
     names.map(|name| name.len()).sum::<usize>() + protocols + 256
 }

@@ -165,6 +165,8 @@ pub struct ClassicGroup {
     members: BTreeMap<Arc<str>, Member>,
     /// Instance id to member id (KIP-345).
     static_members: BTreeMap<Arc<str>, Arc<str>>,
+    /// How many members can do each protocol: a joiner and a vote look here, however many names members know.
+    supporters: BTreeMap<Arc<str>, usize>,
     /// Ids that were handed out with MEMBER_ID_REQUIRED and did not come back yet.
     pending_joins: BTreeMap<Arc<str>, Tick>,
     /// Members of this generation that have not sent SyncGroup.
@@ -189,6 +191,7 @@ impl ClassicGroup {
             leader: None,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
+            supporters: BTreeMap::new(),
             pending_joins: BTreeMap::new(),
             pending_syncs: BTreeSet::new(),
             new_member_added: false,
@@ -326,7 +329,7 @@ impl ClassicGroup {
 
     /// The longest rebalance time-out of the members: how long a rebalance waits.
     fn rebalance_timeout_ms(&self) -> u64 {
-        self.members.values().map(|member| millis(member.rebalance_timeout_ms)).max().unwrap_or(0)
+        self.members.values().map(|member| millis(member.rebalance_timeout_ms)).max().unwrap_or(1)
     }
 
     /// The session of a member starts again.
@@ -338,14 +341,43 @@ impl ClassicGroup {
         }
     }
 
-    /// Takes a member or a pending id out, whatever it is. The waiters of the member must have been answered.
-    fn remove(&mut self, member_id: &str) {
-        if let Some(member) = self.members.remove(member_id) {
-            self.bytes -= member.bytes();
-            if let Some(instance_id) = &member.instance_id {
-                self.static_members.remove(instance_id);
+    /// A member and what the books say of it.
+    fn put(&mut self, member: Member) {
+        self.bytes += member.bytes();
+        for protocol in &member.protocols {
+            *self.supporters.entry(protocol.name.clone()).or_default() += 1;
+        }
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members.insert(instance_id.clone(), member.id.clone());
+        }
+        self.members.insert(member.id.clone(), member);
+    }
+
+    /// Undoes [`ClassicGroup::put`].
+    fn take(&mut self, member_id: &str) -> Option<Member> {
+        let member = self.members.remove(member_id)?;
+        self.bytes -= member.bytes();
+        for protocol in &member.protocols {
+            let supporters = self.supporters.get_mut(&protocol.name).expect("counted when the member came");
+            *supporters -= 1;
+            if *supporters == 0 {
+                self.supporters.remove(&protocol.name);
             }
         }
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members.remove(instance_id);
+        }
+        Some(member)
+    }
+
+    /// True for a protocol that every member can do.
+    fn is_common(&self, protocol: &str) -> bool {
+        self.supporters.get(protocol).copied().unwrap_or(0) == self.members.len()
+    }
+
+    /// Takes a member or a pending id out, whatever it is. The waiters of the member must have been answered.
+    fn remove(&mut self, member_id: &str) {
+        self.take(member_id);
         if self.pending_joins.remove(member_id).is_some() {
             self.bytes -= pending_bytes(member_id);
         }
@@ -377,9 +409,10 @@ impl Effects {
     }
 }
 
-/// Milliseconds off the wire: negative ones count as none.
+/// A time-out off the wire, in milliseconds. At least one: a deadline that is due in the moment in which it is set would be
+/// met and set again for ever.
 fn millis(value: i32) -> u64 {
-    u64::try_from(value).unwrap_or(0)
+    u64::try_from(value).unwrap_or(0).max(1)
 }
 
 /// What a pending id costs: itself, its deadline and its place in the map.

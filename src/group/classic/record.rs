@@ -52,7 +52,7 @@ impl ClassicGroup {
             let rebalance_timeout_ms =
                 if loaded.rebalance_timeout_ms < 0 { loaded.session_timeout_ms } else { loaded.rebalance_timeout_ms };
             let member = Member {
-                id: loaded.member_id.clone(),
+                id: loaded.member_id,
                 instance_id: loaded.instance_id,
                 client_id: loaded.client_id,
                 client_host: loaded.client_host,
@@ -65,11 +65,7 @@ impl ClassicGroup {
                 deadline: Some(now.tick.plus_ms(millis(loaded.session_timeout_ms))),
                 is_new: false,
             };
-            if let Some(instance_id) = &member.instance_id {
-                group.static_members.insert(instance_id.clone(), member.id.clone());
-            }
-            group.bytes += member.bytes();
-            group.members.insert(loaded.member_id, member);
+            group.put(member);
         }
         if !group.leader.as_ref().is_some_and(|leader| group.members.contains_key(leader)) {
             group.leader = group.members.keys().next().cloned();

@@ -119,7 +119,7 @@ impl Bench {
             self.now.tick = at.max(self.now.tick);
             let effects = self.group.expire(self.now, &self.rules);
             self.carry_out(effects);
-            let later = self.group.next_deadline().is_none_or(|next| next > at);
+            let later = self.group.next_deadline().is_none_or(|next| next > self.now.tick);
             assert!(later, "a deadline that has passed is done with");
         }
         self.now.tick = end;
@@ -467,6 +467,47 @@ fn the_protocol_that_most_members_like_best_wins() {
 }
 
 #[test]
+fn a_draw_is_decided_by_the_leader() {
+    let mut bench = Bench::new();
+    let joins = [&["x", "a", "b"][..], &["b", "a"], &["a", "b"], &["b", "y", "a"]]
+        .map(|names| bench.join(JoinRequest { protocols: protocols(names), ..request("") }));
+    bench.wait(20_000);
+    assert_eq!(bench.joined(joins[0]).protocol.as_deref(), Some("a"), "two like a best, two b");
+}
+
+#[test]
+fn a_vote_over_very_many_names_costs_no_more_than_they_are() {
+    let names: Vec<String> = (0..200_000).map(|number| format!("protocol-{number}")).collect();
+    let reversed: Vec<&str> = names.iter().rev().map(String::as_str).collect();
+    let forth = protocols(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut bench = Bench::with(Rules { max_group_bytes: usize::MAX, ..rules() });
+    // Each name of one looked for among those of the other would be ten billion comparisons.
+    let joins = [forth, protocols(&reversed), protocols(&["protocol-100000"])]
+        .map(|protocols| bench.join(JoinRequest { protocols, ..request("") }));
+    bench.wait(20_000);
+    assert_eq!(bench.joined(joins[1]).protocol.as_deref(), Some("protocol-100000"));
+}
+
+#[test]
+fn a_static_member_that_does_not_come_is_waited_for_now_and_then_until_its_session_ends() {
+    let mut bench = Bench::new();
+    let fixed = bench.join(JoinRequest { rebalance_timeout_ms: 0, ..of_static("i1") });
+    let dynamic = bench.join(request(""));
+    bench.wait(6_000);
+    let ids = [fixed, dynamic].map(|join| bench.joined(join).member_id.clone());
+    bench.settle(&ids);
+    bench.leave(&ids[1]);
+    for ms in [500, 1_000, 1_000] {
+        bench.wait(ms);
+        assert_eq!(bench.group.state(), State::PreparingRebalance);
+        let next = bench.group.next_deadline().expect("it is waited for");
+        assert!(next.since_ms(bench.now.tick) >= 500, "not without a rest");
+    }
+    bench.wait(10_000);
+    assert_eq!(bench.group.state(), State::Empty);
+}
+
+#[test]
 fn a_protocol_named_twice_counts_once() {
     let mut bench = Bench::new();
     let join = bench.join(JoinRequest { protocols: protocols(&["a", "a"]), ..request("") });
@@ -562,7 +603,7 @@ fn the_topics_of_a_consumer_group_are_known() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Join { who: usize, is_static: bool, needs_id: bool },
+    Join { who: usize, is_static: bool, needs_id: bool, rebalance_timeout_ms: i32, names: &'static [&'static str] },
     Sync { who: usize },
     Heartbeat { who: usize },
     Leave { who: usize },
@@ -572,9 +613,15 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = 0_usize..5;
+    let timeout = prop_oneof![2 => Just(60_000), 1 => prop::sample::select(vec![i32::MIN, -1, 0, 1, 500])];
+    let names: [&[&str]; 4] = [&["range"], &["range", "sticky"], &["sticky", "range"], &["sticky", "range", "other"]];
+    let names = prop::sample::select(names.to_vec());
     let step = prop_oneof![
-        4 => (who.clone(), any::<bool>(), any::<bool>())
-            .prop_map(|(who, is_static, needs_id)| Step::Join { who, is_static, needs_id }),
+        4 => (who.clone(), any::<bool>(), any::<bool>(), timeout, names).prop_map(
+            |(who, is_static, needs_id, rebalance_timeout_ms, names)| {
+                Step::Join { who, is_static, needs_id, rebalance_timeout_ms, names }
+            },
+        ),
         4 => who.clone().prop_map(|who| Step::Sync { who }),
         2 => who.clone().prop_map(|who| Step::Heartbeat { who }),
         1 => who.prop_map(|who| Step::Leave { who }),
@@ -598,6 +645,11 @@ fn check_invariants(bench: &Bench, waiting: &BTreeSet<Waiter>) -> Result<(), Tes
     for (instance_id, id) in &group.static_members {
         prop_assert_eq!(group.members.get(id).and_then(|member| member.instance_id.as_ref()), Some(instance_id));
     }
+    let mut supporters = BTreeMap::new();
+    for protocol in group.members().flat_map(|member| &member.protocols) {
+        *supporters.entry(protocol.name.clone()).or_insert(0_usize) += 1;
+    }
+    prop_assert_eq!(&group.supporters, &supporters, "each protocol has its supporters counted");
     prop_assert!(group.pending_syncs.iter().all(|id| group.members.contains_key(id)));
     let parked: BTreeSet<Waiter> =
         group.members().flat_map(|member| [member.awaiting_join, member.awaiting_sync]).flatten().collect();
@@ -626,10 +678,16 @@ proptest! {
         let mut leaders: BTreeMap<i32, Arc<str>> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Join { who, is_static, needs_id } => {
+                Step::Join { who, is_static, needs_id, rebalance_timeout_ms, names } => {
                     let instance_id = (is_static && who < 2).then(|| Arc::from(format!("i{who}")));
                     // Nobody uses its id both as a static and as a dynamic member.
-                    let request = JoinRequest { instance_id, needs_member_id: needs_id, ..request(&ids[who]) };
+                    let request = JoinRequest {
+                        instance_id,
+                        needs_member_id: needs_id,
+                        rebalance_timeout_ms,
+                        protocols: protocols(names),
+                        ..request(&ids[who])
+                    };
                     owner.insert(bench.join(request), who);
                 }
                 Step::Sync { who } => {

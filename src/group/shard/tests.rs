@@ -420,3 +420,44 @@ fn what_became_of_groups_is_counted() {
     assert_eq!(*shard.tally(), Tally { rebalances: 1, commits: 2, expirations: 1 });
     assert_eq!(shard.census().offsets, 1);
 }
+
+/// What made a shard look at the same group for ever: a static member that no rebalance waits for, left alone.
+#[test]
+fn a_group_that_is_due_again_at_once_has_its_turn_in_the_next_round() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    let fixed = JoinRequest { instance_id: Some("i".into()), rebalance_timeout_ms: 0, ..join_request("", "s") };
+    shard.ask(at(0), &group, Ask::Join(fixed), Waiter(1), ROOM);
+    shard.ask(at(0), &group, Ask::Join(join_request("", "m")), Waiter(2), ROOM);
+    shard.expire(at(1));
+    shard.expire(at(2));
+    let identity = LeaveIdentity { member_id: "m".into(), instance_id: None };
+    shard.ask(at(3), &group, Ask::Leave(vec![identity]), Waiter(3), ROOM);
+    for tick in 4..20_000 {
+        let outcome = shard.expire(at(tick));
+        write_all(&mut shard, at(tick), outcome.appends);
+        let next = shard.next_deadline();
+        assert!(next.is_none_or(|next| next > Tick(tick)), "{next:?} at {tick}");
+    }
+    assert_eq!(shard.group("g").map(|group| group.classic.state()), Some(State::Empty));
+}
+
+#[test]
+fn only_tombstones_may_be_written_apart() {
+    let (mut shard, group) = (Shard::new(rules()), Arc::from("g"));
+    for topic in ["a", "b", "c"] {
+        committed(&mut shard, &group, topic, 1, at(0));
+    }
+    let [append] = <[Append; 1]>::try_from(shard.clean_up(at(1), 0)).expect("one append");
+    let all = append.records.clone();
+    assert_eq!(all.len(), 4, "three offsets and the group");
+    let [first, second] = append.halves().expect("tombstones");
+    assert_eq!([first.records.clone(), second.records.clone()].concat(), all);
+    write_all(&mut shard, at(1), vec![first, second]);
+    assert!(shard.group("g").is_none());
+    assert_eq!(shard.tally().expirations, 3);
+    let commit = commit_of("t", 1, at(2));
+    let two = CommitRequest { offsets: [commit.offsets.clone(), commit.offsets].concat(), ..commit_of("t", 1, at(2)) };
+    let outcome = shard.ask(at(2), &group, Ask::Commit(two), Waiter(1), ROOM);
+    let append = outcome.appends.into_iter().next().expect("an append");
+    assert!(append.halves().is_err(), "a commit is written as a whole");
+}
