@@ -15,9 +15,9 @@ export OTTLA_BIN := $(CARGO_TARGET_DIR)/release/ottla
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help setup build run test check fix bench compat image-test
+.PHONY: help build run test check fix bench compat image-test readme-test
 help: ## what the targets do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## builds the broker (installs what is missing first)
 	@.ci/setup build
@@ -29,12 +29,12 @@ compile:
 run: build ## builds and starts a broker on localhost:9092, data in ./data (ARGS="FILE --override key=value")
 	$(OTTLA_BIN) $(ARGS)
 
-test: ## builds and runs all tests: units, properties, protocol conformance (TARGET=host:port: against that broker)
+test: ## builds and runs all tests: units, properties, protocol conformance (TARGET=host:port: that broker; ARGS="-p PACKAGE NAME": some)
 	@.ci/setup test
 	@$(MAKE) --no-print-directory run-tests
 .PHONY: run-tests
 run-tests: compile
-	$(CARGO) test --release --locked --workspace $(ARGS)
+	$(CARGO) test --release --locked $(if $(filter -p% --package%,$(ARGS)),,--workspace) $(ARGS)
 
 check: ## formatting, lints, architecture rules; changes no file of the checkout
 	@.ci/setup test
@@ -62,3 +62,7 @@ compat: ## real clients and Kafka's own tools against Ottla, a table (ARGS=fast:
 image-test: ## builds the container image and tries it: from the host, on its volume, configured in every way
 	@.ci/setup image
 	compat/image.sh $(ARGS)
+
+readme-test: ## types what README.md says into a clean clone with empty caches, and compares what is printed (ARGS=COMMIT)
+	@.ci/setup readme
+	compat/readme.sh $(ARGS)

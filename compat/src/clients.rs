@@ -40,8 +40,16 @@ pub fn run(table: &mut Table) {
 
 /// The one scenario that may be tried twice: it fails now and then on Apache Kafka too, by what the client does.
 const SECOND_TRY: (&str, &str) = ("kafka-python", "group");
-/// What it is never forgiven: words of its claims about records and offsets.
-const UNFORGIVEN: [&str; 3] = ["not each record once", "committed offsets", "in order"];
+/// What it is forgiven, and nothing else: two members that have not shared the partitions in time. The words are those of
+/// `scenarios.py`, and at that point no record exists that could be lost.
+const FORGIVEN: &str = ": half of the partitions: 0 records, ";
+
+/// True when the one thing that was raised is the one that is forgiven. Words elsewhere in a traceback do not count.
+fn is_forgiven(client: &str, scenario: &str, failure: &str) -> bool {
+    let mut claims = failure.lines().filter(|line| line.starts_with("AssertionError"));
+    let is_only = claims.next().is_some_and(|claim| claim.contains(FORGIVEN)) && claims.next().is_none();
+    (client, scenario) == SECOND_TRY && is_only
+}
 
 fn scenarios(table: &mut Table, client: &str, bootstrap: &str, start: &dyn Fn() -> Call) {
     let listed = start().arg_str(bootstrap).arg_str("list").output();
@@ -56,7 +64,7 @@ fn scenarios(table: &mut Table, client: &str, bootstrap: &str, start: &dyn Fn() 
         let run = || start().arg_str(bootstrap).arg_str(scenario).output();
         match run() {
             Ok(_) => table.case(client, scenario, || Ok(String::new())),
-            Err(first) if (client, scenario) == SECOND_TRY && !UNFORGIVEN.iter().any(|words| first.contains(words)) => {
+            Err(first) if is_forgiven(client, scenario, &first) => {
                 let row = format!("{scenario} (SECOND TRY)");
                 table.case(client, &row, || match run() {
                     Ok(_) => Ok(format!("the first failed: {first}")),
@@ -213,4 +221,57 @@ fn java() -> Result<String, String> {
 /// A Java that starts fast and small.
 pub fn java_command(class_path: &str) -> Call {
     command("java").args_str("-Xmx256m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp").arg_str(class_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the scenario prints when this is raised in its first wait.
+    fn traceback(raised: &str) -> String {
+        format!(
+            "exit status: 1\nTraceback (most recent call last):\n  File \"scenarios.py\", line 137, in group\n    \
+             member.wait(f\"{{strategy}}: half of the partitions\", lambda m=member: len(m.owned) == 2)\n{raised}\n"
+        )
+    }
+
+    const SHARED_LATE: &str = "AssertionError: <class 'kafka.coordinator.assignors.range.RangePartitionAssignor'>: half of \
+                               the partitions: 0 records, partitions {0, 1, 2, 3}";
+
+    #[test]
+    fn partitions_that_are_shared_too_late_are_forgiven_to_one_scenario_of_one_client() {
+        assert!(is_forgiven("kafka-python", "group", &traceback(SHARED_LATE)));
+        assert!(!is_forgiven("kafka-python", "codecs", &traceback(SHARED_LATE)));
+        assert!(!is_forgiven("confluent-kafka (Python)", "group", &traceback(SHARED_LATE)));
+    }
+
+    #[test]
+    fn a_record_or_an_offset_that_is_lost_is_never_forgiven() {
+        for raised in [
+            "AssertionError: 400 records: 399 records, partitions {0, 1}",
+            "AssertionError: the rest: 499 records, partitions {0, 1, 2, 3}",
+            "AssertionError: what came meanwhile: 99 records, partitions {0, 1, 2, 3}",
+            "AssertionError: all partitions: 200 records, partitions {0, 1}",
+            "AssertionError: not each record once",
+            "AssertionError: committed offsets: {0: 99, 1: 100, 2: 100, 3: 100}",
+            "AssertionError: the committed offsets were not kept",
+            "AssertionError",
+            "kafka.errors.CorruptRecordError: [Error 2] CorruptRecordError",
+            "kafka.errors.OffsetOutOfRangeError: [Error 1] OffsetOutOfRangeError",
+            "kafka.errors.CommitFailedError: the group has rebalanced",
+        ] {
+            assert!(!is_forgiven("kafka-python", "group", &traceback(raised)), "{raised}");
+            let both = format!("{SHARED_LATE}\n{raised}");
+            let is_claim = raised.starts_with("AssertionError");
+            assert!(!is_claim || !is_forgiven("kafka-python", "group", &traceback(&both)), "after another: {raised}");
+        }
+        assert!(!is_forgiven("kafka-python", "group", "\"python\" had to be killed after 300s: signal: 9 (SIGKILL)\n"));
+    }
+
+    #[test]
+    fn what_is_forgiven_is_what_the_scenario_says() {
+        let scenarios = std::fs::read_to_string(folder("python").join("scenarios.py")).expect("the scenarios");
+        assert!(scenarios.contains(r#"member.wait(f"{strategy}: half of the partitions", "#));
+        assert!(scenarios.contains(r#"f"{what}: {len(self.got)} records, partitions {self.owned}""#));
+    }
 }

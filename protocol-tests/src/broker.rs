@@ -3,7 +3,8 @@
 //! A broker that the tests start must never outlive them, however they end: a small shell stands between, reads a pipe
 //! that only the test process holds, and kills the broker and removes its data when that pipe closes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,24 +61,18 @@ pub async fn connect() -> Client {
 
 /// A broker of the test's own with these settings; `None`, said in a line, when the tests run against `TARGET`.
 pub fn own(settings: &[(&str, &str)]) -> Option<Broker> {
-    if is_target_set(&format!("{settings:?}")) {
+    if is_target_set() {
+        skip(&format!("it needs a broker of its own with {settings:?}, and TARGET is set"));
         return None;
     }
     Some(Broker::start(settings))
 }
 
-fn is_target_set(needs: &str) -> bool {
-    let set = std::env::var_os("TARGET").is_some();
-    if set {
-        eprintln!("skipped: needs a broker of its own with {needs}, and TARGET is set");
-    }
-    set
-}
-
 /// A broker of the test's own under a limit of the shell's (`ulimit`); `None`, said in a line, when the tests run against
 /// `TARGET`.
 pub fn own_under(limit: &str) -> Option<Broker> {
-    if is_target_set(&format!("ulimit {limit}")) {
+    if is_target_set() {
+        skip(&format!("it needs a broker of its own under ulimit {limit}, and TARGET is set"));
         return None;
     }
     Some(Broker::launch(&[], &format!("ulimit {limit}; exec \"$@\""), None))
@@ -107,6 +102,25 @@ fn arguments(command: &mut Command, address: &str, data: &Path, settings: &[(&st
     let given = SETTINGS.iter().chain(settings).map(|(key, value)| format!("{key}={value}"));
     for setting in given.chain(own.iter().map(|(key, value)| format!("{key}={value}"))) {
         command.arg("--override").arg(setting);
+    }
+}
+
+/// True when the tests run against a broker that they did not start.
+pub fn is_target_set() -> bool {
+    std::env::var_os("TARGET").is_some()
+}
+
+/// Says, once for each test and with a count, that the calling test, or the rest of it, does not run. The test harness has
+/// no such state: it will call the test passed. The line goes past the harness, which shows nothing of a test that passes.
+pub fn skip(why: &str) {
+    static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    // Tests have threads of their own, named after them.
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let mut skipped = SKIPPED.lock().expect("the tests that are skipped");
+    if skipped.insert(test.to_owned()) {
+        let line = format!("skipped ({} so far): {test}: {why}\n", skipped.len());
+        std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
     }
 }
 
@@ -185,6 +199,13 @@ impl Broker {
         self.status_kib("VmHWM:")
     }
 
+    /// From now on the peak is that of what comes; the kernel's counts may still fall by a little. Only for a broker that
+    /// these tests started.
+    pub fn forget_peak(&self) {
+        let pid = self.process.as_ref().expect("a broker of the test's own").pid;
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak of a process of ours is reset");
+    }
+
     fn status_kib(&self, field: &str) -> Option<u64> {
         let status = self.proc("status")?;
         let line = status.lines().find(|line| line.starts_with(field)).expect("the field is told");
@@ -219,7 +240,7 @@ impl Broker {
 }
 
 /// OTTLA_BIN, or the release build that stands beside this test's own executable.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("OTTLA_BIN") {
         return path.into();
     }
@@ -234,7 +255,8 @@ fn binary() -> PathBuf {
     path
 }
 
-fn free_port() -> u16 {
+/// A port of the loopback that nothing listens on now.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }
@@ -285,7 +307,6 @@ fn drain(lines: Receiver<String>, kept: Arc<Mutex<Vec<String>>>) {
                 std::process::exit(101);
             }
             if let Some(mut log) = log.as_ref() {
-                use std::io::Write;
                 writeln!(log, "{line}").expect("write OTTLA_TEST_LOG");
             }
             let mut kept = kept.lock().expect("the log");

@@ -154,26 +154,27 @@ async fn idle_connections_cost_little() {
     grew_less_than(&own, before, 24, "500 idle connections").await;
 }
 
-/// True when a new connection is answered soon. What is waited for here never comes, when the answer is no.
-async fn is_let_in(client: &mut Client) -> bool {
-    client.send_bytes(&ask()).await.expect("send");
-    timeout(Duration::from_secs(2), client.receive::<ApiVersionsRequest>(0, 7)).await.is_ok()
+/// A limit of open files, and the connections that it leaves room for: half of so few stays with the store.
+const FEW_DESCRIPTORS: &str = "-n 256";
+const ROOM: usize = 128;
+
+/// True when something has come for the client that it has not read.
+fn has_answer(client: &mut Client) -> bool {
+    let nothing = std::io::ErrorKind::WouldBlock;
+    !matches!(client.stream().try_read(&mut [0]), Err(error) if error.kind() == nothing)
 }
 
 #[tokio::test]
 async fn connections_never_take_the_descriptors_that_the_store_needs() {
-    let Some(own) = broker::own_under("-n 256") else { return };
+    let Some(own) = broker::own_under(FEW_DESCRIPTORS) else { return };
     let mut first = own.connect().await;
     let topic = create_topic(&mut first, 1, &[]).await;
-    let mut let_in = Vec::new();
-    let mut waiting = loop {
-        let mut next = own.connect().await;
-        if !is_let_in(&mut next).await {
-            break next;
-        }
-        let_in.push(next);
-    };
-    assert!((64..256).contains(&let_in.len()), "{} let in", let_in.len());
+    let mut let_in = connect_many(&own, ROOM - 1).await;
+    for client in &mut let_in {
+        is_served(client).await;
+    }
+    let mut waiting = own.connect().await;
+    waiting.send_bytes(&ask()).await.expect("send");
     // Enough for the store to begin new files, several times.
     let value = "x".repeat(900_000);
     for _ in 0..300 {
@@ -183,14 +184,27 @@ async fn connections_never_take_the_descriptors_that_the_store_needs() {
     for client in &mut let_in {
         is_served(client).await;
     }
+    assert!(!has_answer(&mut waiting), "one more than there is room for was let in");
     drop(let_in);
     waiting.receive::<ApiVersionsRequest>(0, 7).await;
     canary(&own).await;
 }
 
+const CANNOT_ACCEPT: &str = "connections cannot be accepted";
+
+/// True when the client has an answer before the broker says that it can accept no more.
+async fn is_let_in(own: &Broker, client: &mut Client) -> bool {
+    client.send_bytes(&ask()).await.expect("send");
+    tokio::select! {
+        biased;
+        readable = client.stream().readable() => readable.is_ok(),
+        () = until("an answer, or a line", async || (own.said(CANNOT_ACCEPT) > 0).then_some(())) => false,
+    }
+}
+
 #[tokio::test]
 async fn a_broker_without_descriptors_says_so_once_and_accepts_again_when_it_has_some() {
-    let Some(own) = broker::own_under("-n 256") else { return };
+    let Some(own) = broker::own_under(FEW_DESCRIPTORS) else { return };
     let mut first = own.connect().await;
     is_served(&mut first).await;
     let open = own.descriptors().expect("its descriptors");
@@ -198,20 +212,20 @@ async fn a_broker_without_descriptors_says_so_once_and_accepts_again_when_it_has
     let mut let_in = Vec::new();
     let mut waiting = loop {
         let mut next = own.connect().await;
-        if !is_let_in(&mut next).await {
+        if !is_let_in(&own, &mut next).await {
             break next;
         }
+        next.receive::<ApiVersionsRequest>(0, 7).await;
         let_in.push(next);
+        // Files of the store come and go.
+        assert!(let_in.len() <= 20, "{} let in", let_in.len());
     };
-    // Files of the store come and go.
-    assert!(let_in.len() <= 20, "{} let in", let_in.len());
-    until("it says so", async || (own.said("connections cannot be accepted") > 0).then_some(())).await;
     for client in let_in.iter_mut().chain([&mut first]) {
         for _ in 0..100 {
             is_served(client).await;
         }
     }
-    assert_eq!(own.said("connections cannot be accepted"), 1, "a line, not one for each attempt");
+    assert_eq!(own.said(CANNOT_ACCEPT), 1, "a line, not one for each attempt");
     own.limit_descriptors(256);
     waiting.receive::<ApiVersionsRequest>(0, 7).await;
     canary(&own).await;

@@ -3,12 +3,14 @@
 //! Each file of `golden/` has one request and its response in hex. What the clients sent must be read as
 //! they meant it; what Kafka answered must be what we would write for the same content, byte for byte.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use ottla::api::TABLE;
 use ottla::error::ErrorCode;
 use ottla::log::validate::{Rules, validate_produced};
 use ottla::types::{LeaderEpoch, NodeId, Offset, ProducerId, Timestamp, TopicId};
@@ -90,6 +92,13 @@ where
 }
 
 #[test]
+fn every_api_that_is_served_has_frames_of_a_client() {
+    let seen: BTreeSet<i16> = all().iter().map(|golden| golden.header.api_key).collect();
+    let unseen: Vec<&str> = TABLE.iter().filter(|row| !seen.contains(&row.key)).map(|row| row.name).collect();
+    assert!(unseen.is_empty(), "{unseen:?}");
+}
+
+#[test]
 fn what_kafka_protocol_codes_is_read_and_written_as_it_was_sent() {
     for golden in all() {
         match (golden.header.api_key, golden.header.api_version) {
@@ -104,10 +113,13 @@ fn what_kafka_protocol_codes_is_read_and_written_as_it_was_sent() {
             (13, _) => round_trip::<kp::LeaveGroupRequest, kp::LeaveGroupResponse>(&golden),
             (14, _) => round_trip::<kp::SyncGroupRequest, kp::SyncGroupResponse>(&golden),
             (15, _) => round_trip::<kp::DescribeGroupsRequest, kp::DescribeGroupsResponse>(&golden),
+            (16, _) => round_trip::<kp::ListGroupsRequest, kp::ListGroupsResponse>(&golden),
             (18, _) => round_trip::<kp::ApiVersionsRequest, kp::ApiVersionsResponse>(&golden),
             (19, _) => round_trip::<kp::CreateTopicsRequest, kp::CreateTopicsResponse>(&golden),
             (20, _) => round_trip::<kp::DeleteTopicsRequest, kp::DeleteTopicsResponse>(&golden),
             (22, _) => round_trip::<kp::InitProducerIdRequest, kp::InitProducerIdResponse>(&golden),
+            (23, _) => round_trip::<kp::OffsetForLeaderEpochRequest, kp::OffsetForLeaderEpochResponse>(&golden),
+            (32, _) => round_trip::<kp::DescribeConfigsRequest, kp::DescribeConfigsResponse>(&golden),
             (60, _) => round_trip::<kp::DescribeClusterRequest, kp::DescribeClusterResponse>(&golden),
             (68, _) => {
                 round_trip::<kp::ConsumerGroupHeartbeatRequest, kp::ConsumerGroupHeartbeatResponse>(&golden);

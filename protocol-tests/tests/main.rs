@@ -1,9 +1,11 @@
-//! The conformance suite: a module per API, each at every version of its row, and one for hostile input.
+//! The conformance suite: a module per API, each at every version of its row; hostile input; and the program around the
+//! broker.
 //!
 //! Written against Apache Kafka 4.3.1: an assertion that says something odd says so in a comment, and is what Kafka
 //! does.
 
 mod api_versions;
+mod bombs;
 mod coordinator;
 mod describe;
 mod exhaustion;
@@ -11,6 +13,7 @@ mod fetch;
 mod fetch_sessions;
 mod flood;
 mod forbidden;
+mod harness;
 mod idempotence;
 mod list_offsets;
 mod malformed;
@@ -20,6 +23,7 @@ mod offset_for_leader_epoch;
 mod offsets;
 mod produce;
 mod produce_refused;
+mod program;
 mod rebalance;
 mod restarts;
 mod slow_consumers;

@@ -36,17 +36,30 @@ fn at(offset: i64) -> Position<'static> {
 
 /// Commits one position; returns the code of its partition.
 async fn commit(client: &mut Client, version: i16, who: &Member, topic: &Topic, position: Position<'_>) -> i16 {
-    let response = if version >= BY_ID {
-        commit_by_id(client, who, topic, &position).await
-    } else {
-        client.call(version, &commit_request(version, who, topic, &position)).await
-    };
+    let response = commit_all(client, version, who, &[(topic, position.clone())]).await;
     assert_eq!((response.throttle_time_ms, response.topics.len()), (0, 1));
     let answer = &response.topics[0];
     assert_eq!(answer.name.as_str(), if version >= BY_ID { "" } else { &topic.name });
     assert_eq!(answer.topic_id, if version >= BY_ID { topic.id } else { Uuid::nil() });
     assert_eq!((answer.partitions.len(), answer.partitions[0].partition_index), (1, position.partition));
     answer.partitions[0].error_code
+}
+
+/// Commits a position of each topic.
+async fn commit_all(
+    client: &mut Client,
+    version: i16,
+    who: &Member,
+    positions: &[(&Topic, Position<'_>)],
+) -> OffsetCommitResponse {
+    if version >= BY_ID {
+        return commit_by_id(client, who, positions).await;
+    }
+    let mut request = commit_request(version, who, positions[0].0, &positions[0].1);
+    for (topic, position) in &positions[1..] {
+        request.topics.extend(commit_request(version, who, topic, position).topics);
+    }
+    client.call(version, &request).await
 }
 
 fn commit_request(version: i16, who: &Member, topic: &Topic, position: &Position<'_>) -> OffsetCommitRequest {
@@ -69,37 +82,19 @@ fn commit_request(version: i16, who: &Member, topic: &Topic, position: &Position
     request
 }
 
-async fn commit_by_id(
-    client: &mut Client,
-    who: &Member,
-    topic: &Topic,
-    position: &Position<'_>,
-) -> OffsetCommitResponse {
-    let body = Writer::new()
-        .compact_string(&who.group)
-        .i32(who.generation)
-        .compact_string(&who.id)
-        .compact_nullable(who.instance.as_deref())
-        .compact_count(1)
-        .uuid(topic.id)
-        .compact_count(1)
-        .i32(position.partition)
-        .i64(position.offset)
-        .i32(position.epoch)
-        .compact_nullable(position.metadata)
-        .no_tags()
-        .no_tags()
-        .no_tags();
-    decode_whole(client.call_body(COMMIT, BY_ID, &body.bytes).await, BY_ID)
+async fn commit_by_id(client: &mut Client, who: &Member, positions: &[(&Topic, Position<'_>)]) -> OffsetCommitResponse {
+    let head = Writer::new().compact_string(&who.group).i32(who.generation).compact_string(&who.id);
+    let mut body = head.compact_nullable(who.instance.as_deref()).compact_count(positions.len());
+    for (topic, position) in positions {
+        body = body.uuid(topic.id).compact_count(1).i32(position.partition).i64(position.offset).i32(position.epoch);
+        body = body.compact_nullable(position.metadata).no_tags().no_tags();
+    }
+    decode_whole(client.call_body(COMMIT, BY_ID, &body.no_tags().bytes).await, BY_ID)
 }
 
 /// Fetches one partition's committed offset.
 async fn committed(client: &mut Client, version: i16, group: &str, topic: &Topic, partition: i32) -> Committed {
-    let response = if version >= BY_ID {
-        fetch_by_id(client, group, topic, partition).await
-    } else {
-        client.call(version, &fetch_request(version, group, Some((topic, partition)))).await
-    };
+    let response = fetch(client, version, &[(group, Some((topic, partition)))], false).await;
     assert_eq!((response.throttle_time_ms, response.error_code), (0, code::NONE));
     if version < 8 {
         let data = &response.topics[0].partitions[0];
@@ -116,8 +111,22 @@ async fn committed(client: &mut Client, version: i16, group: &str, topic: &Topic
     (data.committed_offset, data.committed_leader_epoch, metadata, data.error_code)
 }
 
-/// A fetch of one partition, or of all that the group has.
-fn fetch_request(version: i16, group: &str, only: Option<(&Topic, i32)>) -> OffsetFetchRequest {
+/// What is asked of a group: one partition, or with `None` all that it has.
+type Asked<'a> = (&'a str, Option<(&'a Topic, i32)>);
+
+/// Fetches for several groups; below version 8 for one.
+async fn fetch(client: &mut Client, version: i16, asked: &[Asked<'_>], stable: bool) -> OffsetFetchResponse {
+    if version >= BY_ID {
+        return fetch_by_id(client, asked, stable).await;
+    }
+    let mut request = fetch_request(version, asked[0]).with_require_stable(stable);
+    for other in &asked[1..] {
+        request.groups.extend(fetch_request(version, *other).groups);
+    }
+    client.call(version, &request).await
+}
+
+fn fetch_request(version: i16, (group, only): Asked<'_>) -> OffsetFetchRequest {
     let mut request = OffsetFetchRequest::default();
     if version < 8 {
         let topic = |(topic, partition): (&Topic, i32)| {
@@ -135,21 +144,24 @@ fn fetch_request(version: i16, group: &str, only: Option<(&Topic, i32)>) -> Offs
     request
 }
 
-async fn fetch_by_id(client: &mut Client, group: &str, topic: &Topic, partition: i32) -> OffsetFetchResponse {
-    let body = Writer::new()
-        .compact_count(1)
-        .compact_string(group)
-        .compact_nullable(None)
-        .i32(-1)
-        .compact_count(1)
-        .uuid(topic.id)
-        .compact_count(1)
-        .i32(partition)
-        .no_tags()
-        .no_tags()
-        .i8(0)
-        .no_tags();
-    decode_whole(client.call_body(FETCH, BY_ID, &body.bytes).await, BY_ID)
+async fn fetch_by_id(client: &mut Client, asked: &[Asked<'_>], stable: bool) -> OffsetFetchResponse {
+    let mut body = Writer::new().compact_count(asked.len());
+    for (group, only) in asked {
+        let (no_member, no_epoch) = (None, -1);
+        body = body.compact_string(group).compact_nullable(no_member).i32(no_epoch);
+        body = match only {
+            Some((topic, partition)) => {
+                body.compact_count(1).uuid(topic.id).compact_count(1).i32(*partition).no_tags().no_tags()
+            }
+            None => body.varint(0).no_tags(),
+        };
+    }
+    decode_whole(client.call_body(FETCH, BY_ID, &body.i8(i8::from(stable)).no_tags().bytes).await, BY_ID)
+}
+
+/// The versions of OffsetFetch from one on.
+fn fetches_from(first: i16) -> std::ops::RangeInclusive<i16> {
+    first..=*apis::versions(FETCH).end()
 }
 
 async fn fresh() -> (Client, Topic, Member) {
@@ -214,23 +226,23 @@ async fn a_group_or_a_partition_without_commits_has_no_offset_and_no_error() {
 #[tokio::test]
 async fn all_of_a_groups_offsets_are_fetched_with_null_topics() {
     let (mut client, topic, nobody) = fresh().await;
-    for version in 2..=9 {
-        let request = fetch_request(version, &unique("absent"), None);
-        let response = client.call(version, &request).await;
+    for version in fetches_from(2) {
+        let response = fetch(&mut client, version, &[(&unique("absent"), None)], false).await;
         assert!(response.topics.is_empty() && response.groups.iter().all(|group| group.topics.is_empty()));
     }
     for partition in [0, 1] {
         commit(&mut client, 9, &nobody, &topic, Position { partition, ..at(50) }).await;
     }
-    for version in 2..=9 {
-        let response = client.call(version, &fetch_request(version, &nobody.group, None)).await;
+    for version in fetches_from(2) {
+        let response = fetch(&mut client, version, &[(&nobody.group, None)], false).await;
         let mut found: Vec<(i32, i64)> = if version < 8 {
             assert_eq!(response.topics[0].name, topic.topic_name());
             response.topics[0].partitions.iter().map(|data| (data.partition_index, data.committed_offset)).collect()
         } else {
-            assert_eq!(response.groups[0].topics[0].name, topic.topic_name());
-            let partitions = &response.groups[0].topics[0].partitions;
-            partitions.iter().map(|data| (data.partition_index, data.committed_offset)).collect()
+            let answered = &response.groups[0].topics[0];
+            assert_eq!(answered.name.as_str(), if version >= BY_ID { "" } else { &topic.name }, "v{version}");
+            assert_eq!(answered.topic_id, if version >= BY_ID { topic.id } else { Uuid::nil() }, "v{version}");
+            answered.partitions.iter().map(|data| (data.partition_index, data.committed_offset)).collect()
         };
         found.sort_unstable();
         assert_eq!(found, [(0, 50), (1, 50)], "v{version}");
@@ -238,15 +250,14 @@ async fn all_of_a_groups_offsets_are_fetched_with_null_topics() {
 }
 
 #[tokio::test]
-async fn version_8_fetches_for_several_groups_at_once() {
+async fn version_8_and_newer_fetch_for_several_groups_at_once() {
     let (mut client, topic, first) = fresh().await;
     let second = Member::new(&unique("offsets"));
     commit(&mut client, 9, &first, &topic, at(1)).await;
     commit(&mut client, 9, &second, &topic, at(2)).await;
-    for version in [8, 9] {
-        let mut request = fetch_request(version, &first.group, Some((&topic, 0)));
-        request.groups.extend(fetch_request(version, &second.group, None).groups);
-        let response = client.call(version, &request).await;
+    for version in fetches_from(8) {
+        let asked: [Asked<'_>; 2] = [(&first.group, Some((&topic, 0))), (&second.group, None)];
+        let response = fetch(&mut client, version, &asked, false).await;
         let found: Vec<(&str, i64)> = response
             .groups
             .iter()
@@ -260,9 +271,8 @@ async fn version_8_fetches_for_several_groups_at_once() {
 async fn a_stable_fetch_sees_offsets_that_no_transaction_holds() {
     let (mut client, topic, nobody) = fresh().await;
     commit(&mut client, 9, &nobody, &topic, at(3)).await;
-    for version in [7, 8, 9] {
-        let request = fetch_request(version, &nobody.group, Some((&topic, 0))).with_require_stable(true);
-        let response = client.call(version, &request).await;
+    for version in fetches_from(7) {
+        let response = fetch(&mut client, version, &[(&nobody.group, Some((&topic, 0)))], true).await;
         let offset = match version {
             7 => response.topics[0].partitions[0].committed_offset,
             _ => response.groups[0].topics[0].partitions[0].committed_offset,
@@ -295,14 +305,14 @@ async fn a_fetch_by_an_unknown_id_is_refused_in_its_place() {
 #[tokio::test]
 async fn one_bad_topic_does_not_spoil_its_neighbours() {
     let (mut client, topic, nobody) = fresh().await;
-    for version in 2..BY_ID {
-        let mut request = commit_request(version, &nobody, &topic, &at(i64::from(version)));
-        let absent = Topic { name: unique("absent"), id: Uuid::nil() };
-        request.topics.extend(commit_request(version, &nobody, &absent, &at(1)).topics);
-        let response = client.call(version, &request).await;
+    for version in apis::versions(COMMIT) {
+        let absent = Topic { name: unique("absent"), id: Uuid::new_v4() };
+        let positions = [(&topic, at(i64::from(version))), (&absent, at(1))];
+        let response = commit_all(&mut client, version, &nobody, &positions).await;
         let mut codes: Vec<i16> = response.topics.iter().map(|topic| topic.partitions[0].error_code).collect();
         codes.sort_unstable();
-        assert_eq!(codes, [code::NONE, code::UNKNOWN_TOPIC_OR_PARTITION], "v{version}");
+        let refused = if version >= BY_ID { code::UNKNOWN_TOPIC_ID } else { code::UNKNOWN_TOPIC_OR_PARTITION };
+        assert_eq!(codes, [code::NONE, refused], "v{version}");
         assert_eq!(committed(&mut client, 9, &nobody.group, &topic, 0).await.0, i64::from(version));
     }
 }

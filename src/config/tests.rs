@@ -519,10 +519,14 @@ fn secrets_are_not_kept() {
 
 /// `config/broker.yaml` as the table has it.
 fn broker_yaml() -> String {
-    let mut text = String::from(
+    let is_internal = |key: &&Key| key.support == Support::Honoured && key.scope == Scope::Internal;
+    let internal: Vec<&str> =
+        table::SUBJECTS.iter().flat_map(|(_, keys)| keys.iter().filter(is_internal)).map(|key| key.name).collect();
+    let mut text = format!(
         "# Every key that this version of Ottla honours, with its default, ready to be uncommented. The names are Kafka's\n\
          # (server.properties). A file may be YAML, as this one, or Java properties; KAFKA_* variables go before it, and\n\
-         # --override key=value before both.\n",
+         # --override key=value before both. Honoured and not listed are keys that are internal in Kafka:\n# {}.\n",
+        internal.join(", ")
     );
     for (subject, keys) in table::SUBJECTS {
         let honoured: Vec<&Key> =

@@ -25,6 +25,9 @@ const SILENT_BARRIER: u8 = 7;
 
 const LARGE_BYTES: usize = 700_000;
 
+/// Not a claim about time: a test that would wait for ever fails instead.
+const PATIENCE_MS: u64 = 60_000;
+
 /// A server and what its service did.
 struct Running {
     server: Server,
@@ -122,8 +125,7 @@ fn with_server<T: Send + 'static>(config: BrokerConfig, client: impl FnOnce(Runn
 
 fn connect(running: &Running) -> Client {
     let client = Client::connect(running.address).expect("the server accepts");
-    // Not a claim about time: a test that would wait for ever fails instead.
-    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
     client
 }
 
@@ -161,7 +163,9 @@ fn rest(client: &mut Client) -> Vec<u8> {
 /// Waits, by way of the server's own answers, until the condition holds.
 fn until(running: &Running, holds: impl Fn() -> bool) {
     let mut client = connect(running);
+    let deadline = env::tick().plus_ms(PATIENCE_MS);
     while !holds() {
+        assert!(env::tick() < deadline, "what was waited for has not come");
         client.write_all(&request(0, ECHO, &[])).unwrap();
         answer(&mut client);
     }

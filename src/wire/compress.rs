@@ -118,7 +118,7 @@ pub fn decompressor<'a>(codec: Codec, payload: &'a [u8], cap: usize) -> Result<i
     let inner: Box<dyn BufRead + 'a> = match codec {
         Codec::None => Box::new(payload),
         Codec::Gzip => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(payload))),
-        Codec::Snappy => Box::new(SnappyBlocks::new(payload)),
+        Codec::Snappy => Box::new(SnappyBlocks::new(payload, cap)),
         Codec::Lz4 => Box::new(BufReader::new(lz4::Decoder::new(payload).map_err(broken)?)),
         Codec::Zstd => Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(payload).map_err(broken)?)),
     };
@@ -222,13 +222,15 @@ struct SnappyBlocks<'a> {
     framed: bool,
     block: Vec<u8>,
     position: usize,
+    /// What the blocks to come may hold: one that claims more is not made room for.
+    left: usize,
 }
 
 impl<'a> SnappyBlocks<'a> {
-    fn new(payload: &'a [u8]) -> Self {
+    fn new(payload: &'a [u8], cap: usize) -> Self {
         let framed = payload.starts_with(&XERIAL_MAGIC);
         let rest = if framed { payload.get(XERIAL_HEADER_BYTES..).unwrap_or_default() } else { payload };
-        Self { rest, framed, block: Vec::new(), position: 0 }
+        Self { rest, framed, block: Vec::new(), position: 0, left: cap }
     }
 
     fn next_block(&mut self) -> io::Result<&'a [u8]> {
@@ -258,8 +260,10 @@ impl BufRead for SnappyBlocks<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.position == self.block.len() && !self.rest.is_empty() {
             let block = self.next_block()?;
+            let length = snappy_length(block)?;
+            self.left = self.left.checked_sub(length).ok_or(io::ErrorKind::FileTooLarge)?;
             self.block.clear();
-            self.block.resize(snappy_length(block)?, 0);
+            self.block.resize(length, 0);
             self.position = 0;
             snap::raw::Decoder::new().decompress(block, &mut self.block).map_err(io::Error::other)?;
         }

@@ -20,6 +20,7 @@ use hdrhistogram::Histogram;
 use ottla::error::StoreError;
 use ottla::store::{Append, Change, CommitListener, OffsetRange, Replica, ReplicaId, Store, StoreOptions, StoredBatch};
 use ottla::types::{Offset, Timestamp, TopicId};
+use ottla_bench::machine::Device;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,9 +49,11 @@ fn main() -> Fallible {
     }
 }
 
-/// A directory on the disk under test: `BENCH_DIR`, or the target folder's disk.
+/// A directory on the disk under test: in `BENCH_DIR`, or in /var/tmp. An error where what reaches the disk cannot be
+/// counted, as in memory.
 fn scratch() -> Fallible<tempfile::TempDir> {
-    let parent = std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let parent = std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    Device::under(&parent)?;
     Ok(tempfile::Builder::new().prefix("ottla-store-").tempdir_in(parent)?)
 }
 
@@ -81,12 +84,14 @@ fn child(arguments: &[&str]) -> Fallible {
 struct Cost {
     at: Instant,
     cpu: f64,
-    disk: f64,
+    device: Device,
+    written: f64,
 }
 
 impl Cost {
-    fn begin() -> Fallible<Self> {
-        Ok(Self { at: Instant::now(), cpu: cpu_seconds()?, disk: disk_mib()? })
+    fn begin(dir: &Path) -> Fallible<Self> {
+        let device = Device::under(dir)?;
+        Ok(Self { at: Instant::now(), cpu: cpu_seconds()?, written: device.written(), device })
     }
 
     fn print(&self, what: &str, mib: f64, drained: Duration) -> Fallible {
@@ -97,7 +102,7 @@ impl Cost {
             mib / appended,
             mib / seconds,
             (cpu_seconds()? - self.cpu) * 1000.0 / mib,
-            (disk_mib()? - self.disk) / mib,
+            (self.device.written() - self.written) / MIB / mib,
             peak_mib()?,
         );
         Ok(())
@@ -110,19 +115,6 @@ fn cpu_seconds() -> Fallible<f64> {
     let after = stat.rsplit(')').next().ok_or("no stat")?;
     let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Ok(ticks as f64 / 100.0)
-}
-
-/// Mebibytes that reached the disks of this machine, by the devices' own counters.
-fn disk_mib() -> Fallible<f64> {
-    let mut sectors = 0;
-    for line in std::fs::read_to_string("/proc/diskstats")?.lines() {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_disk = fields.get(2).is_some_and(|name| Path::new("/sys/block").join(name).join("device").exists());
-        if is_disk {
-            sectors += fields.get(9).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    Ok(sectors as f64 * 512.0 / MIB)
 }
 
 fn status_mib(field: &str) -> Fallible<u64> {
@@ -153,7 +145,7 @@ fn raw(dir: &Path, partitions: usize, mib: usize) -> Fallible {
     for partition in 0..partitions {
         files.push(File::create(dir.join(partition.to_string()))?);
     }
-    let cost = Cost::begin()?;
+    let cost = Cost::begin(dir)?;
     let batches = mib * 64;
     for index in 0..batches {
         files[index % partitions].write_all(&pool[index % pool.len()])?;
@@ -311,7 +303,7 @@ fn append(dir: &Path, partitions: usize, mib: usize, mib_per_second: usize) -> F
     let ids = make(&store, partitions)?;
     let mut writer = Writer::new(&store, &ids, None)?;
     writer.timed = mib_per_second > 0;
-    let cost = Cost::begin()?;
+    let cost = Cost::begin(dir)?;
     for index in 0..mib * 64 {
         if let Some(behind) = (index as u64 * 1_000_000_000 / 64).checked_div(mib_per_second as u64)
             && index % 8 == 0

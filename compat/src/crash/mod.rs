@@ -32,16 +32,19 @@ pub struct Size {
     acknowledgements: usize,
     /// How many of them must have been killed during a roll.
     during_roll: usize,
-    /// Rounds of the second case.
+    /// Rounds of the second case, of how many acknowledgements each.
     unlinks: usize,
+    between_unlinks: usize,
 }
 
 /// What the project promises.
-pub const FULL: Size = Size { rounds: 20, acknowledgements: 100_000, during_roll: 5, unlinks: 5 };
+pub const FULL: Size =
+    Size { rounds: 20, acknowledgements: 100_000, during_roll: 5, unlinks: 5, between_unlinks: 300_000 };
 /// For CI.
-pub const SHORT: Size = Size { rounds: 4, acknowledgements: 50_000, during_roll: 1, unlinks: 1 };
+pub const SHORT: Size =
+    Size { rounds: 4, acknowledgements: 50_000, during_roll: 1, unlinks: 2, between_unlinks: 300_000 };
 /// For the build that must be caught, several times over.
-const MUTANT: Size = Size { rounds: 3, acknowledgements: 20_000, during_roll: 0, unlinks: 0 };
+const MUTANT: Size = Size { rounds: 3, acknowledgements: 20_000, during_roll: 0, unlinks: 0, between_unlinks: 0 };
 const MUTANT_RUNS: usize = 5;
 const POWER_CUTS: usize = 9;
 
@@ -94,14 +97,26 @@ pub fn run(table: &mut Table, size: Size) {
     table.case("crash", &format!("{} rounds of kill -9 as files of dead generations go", size.unlinks), || {
         let mut crash = Crash::new(binary())?;
         for round in 0..size.unlinks {
-            crash.round(round, &[(&SHORT_LIVED, "all")], size.acknowledgements, Moment::Unlink)?;
+            crash.round(round, &[(&SHORT_LIVED, "all")], size.between_unlinks, Moment::Unlink)?;
         }
-        match disk::table_bytes(&crash.data)? {
-            bytes if bytes > TABLE_BYTES => Err(format!("{} MiB of tables are left", bytes >> 20)),
-            bytes => Ok(format!("{}; {} MiB of tables are left", crash.summary(), bytes >> 20)),
-        }
+        let written = (crash.journal.promises().count() * promises::RECORD) as u64;
+        let left = disk::table_bytes(&crash.data)?;
+        check_freed(written, left)?;
+        Ok(format!("{}; {} MiB of tables are left of {} MiB", crash.summary(), left >> 20, written >> 20))
     });
     table.case("crash", "a build that acknowledges before it writes is caught", catch_mutant);
+}
+
+/// An error when more tables stand than a store leaves that frees what is dead, or when too little was written to tell
+/// such a store from one that frees nothing.
+fn check_freed(written: u64, left: u64) -> Result<(), String> {
+    if written < 2 * TABLE_BYTES {
+        return Err(format!("only {} MiB were written: {} MiB of tables mean nothing", written >> 20, left >> 20));
+    }
+    if left > TABLE_BYTES {
+        return Err(format!("{} MiB of tables are left of {} MiB", left >> 20, written >> 20));
+    }
+    Ok(())
 }
 
 /// Cuts the power of a machine under load, again and again. What is on the disk by promise must be there; of the rest a
@@ -339,5 +354,28 @@ impl Crash {
             restarts.0,
             restarts.1,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most that one table of a generation has.
+    const GENERATION: u64 = 96 << 20;
+
+    #[test]
+    fn a_store_that_frees_only_the_files_that_were_waited_for_is_caught_at_either_size() {
+        for size in [FULL, SHORT] {
+            let written = (size.unlinks * size.between_unlinks * promises::RECORD) as u64;
+            let freed = size.unlinks as u64 * GENERATION;
+            assert!(check_freed(written, written - freed).is_err());
+            assert_eq!(check_freed(written, GENERATION), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_was_too_little_to_tell_is_no_pass() {
+        assert!(check_freed(144 << 20, 81 << 20).is_err());
     }
 }

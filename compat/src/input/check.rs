@@ -1,7 +1,9 @@
 //! Pure but for reading the members' files: what the group has read, against what was sent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+
+use super::key_of;
 
 /// One line of what a member wrote down: what it did within an assignment to an offset of a partition.
 struct Note<'a> {
@@ -37,8 +39,8 @@ struct Stretch {
 
 type ReadRecords<'a> = BTreeMap<(i32, i64), (&'a str, &'a str)>;
 
-/// How many lines are still missing; an error when what was read is wrong.
-pub fn check(files: &[PathBuf], log: &[(String, String)]) -> Result<usize, String> {
+/// How many lines of the log are still missing; an error when what was read is wrong.
+pub fn check(files: &[PathBuf], log: impl Iterator<Item = Result<String, String>>) -> Result<usize, String> {
     let texts = files.iter().map(|file| whole_lines(file)).collect::<Result<Vec<_>, _>>()?;
     let mut read = ReadRecords::new();
     let mut stretches = Vec::new();
@@ -105,30 +107,35 @@ fn whole_lines(file: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-fn compare(read: &BTreeMap<(i32, i64), (&str, &str)>, log: &[(String, String)]) -> Result<usize, String> {
-    if read.len() < log.len() {
-        return Ok(log.len() - read.len());
-    }
-    if read.len() > log.len() {
-        return Err(format!("{} records for {} lines", read.len(), log.len()));
-    }
-    let mut by_key: HashMap<&str, Vec<&str>> = HashMap::new();
+fn compare(read: &ReadRecords<'_>, log: impl Iterator<Item = Result<String, String>>) -> Result<usize, String> {
+    let mut by_key: HashMap<&str, VecDeque<&str>> = HashMap::new();
     for (key, value) in read.values() {
-        by_key.entry(key).or_default().push(value);
+        by_key.entry(key).or_default().push_back(value);
     }
-    let mut wanted: HashMap<&str, Vec<&str>> = HashMap::new();
-    for (key, value) in log {
-        wanted.entry(key).or_default().push(value);
+    let mut lines = 0;
+    let mut differs = false;
+    for line in log {
+        let line = line?;
+        lines += 1;
+        // The next of its key must be this line.
+        let next = by_key.get_mut(key_of(&line)).and_then(VecDeque::pop_front);
+        differs |= next != Some(&*line);
     }
-    if by_key == wanted { Ok(0) } else { Err("lines differ, or stand in another order, for some key".to_owned()) }
+    if read.len() > lines {
+        return Err(format!("{} records for {lines} lines", read.len()));
+    }
+    match (lines - read.len(), differs) {
+        (0, true) => Err("lines differ, or stand in another order, for some key".to_owned()),
+        (missing, _) => Ok(missing),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn log() -> Vec<(String, String)> {
-        [("a", "1"), ("b", "2"), ("a", "3")].map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
+    fn log() -> impl Iterator<Item = Result<String, String>> {
+        ["a 1", "b 2", "a 3"].into_iter().map(|line| Ok(line.to_owned()))
     }
 
     /// What check() says of members that wrote this.
@@ -140,40 +147,40 @@ mod tests {
             file
         };
         let files: Vec<_> = members.iter().enumerate().map(write).collect();
-        check(&files, &log())
+        check(&files, log())
     }
 
     #[test]
     fn what_two_members_read_together_is_complete() {
-        assert_eq!(checked(&["R 1 0 0 a\t1\nR 1 1 0 b\t2\n", "R 1 0 0 a\t1\nR 1 0 1 a\t3\n"]), Ok(0));
+        assert_eq!(checked(&["R 1 0 0 a\ta 1\nR 1 1 0 b\tb 2\n", "R 1 0 0 a\ta 1\nR 1 0 1 a\ta 3\n"]), Ok(0));
     }
 
     #[test]
     fn a_line_that_was_cut_by_the_kill_is_missing() {
-        assert_eq!(checked(&["R 1 0 0 a\t1\nR 1 1 0 b\t2\nR 1 0 1 a\t3"]), Ok(1));
+        assert_eq!(checked(&["R 1 0 0 a\ta 1\nR 1 1 0 b\tb 2\nR 1 0 1 a\ta 3"]), Ok(1));
     }
 
     #[test]
     fn an_order_other_than_the_keys_is_refused() {
-        assert!(checked(&["R 1 0 0 a\t3\nR 1 0 1 a\t1\nR 1 1 0 b\t2\n"]).is_err());
+        assert!(checked(&["R 1 0 0 a\ta 3\nR 1 0 1 a\ta 1\nR 1 1 0 b\tb 2\n"]).is_err());
     }
 
     #[test]
     fn a_gap_within_an_assignment_is_refused_and_after_another_is_not() {
-        assert!(checked(&["R 1 0 0 a\t1\nR 1 0 2 a\t3\nR 1 1 0 b\t2\n"]).is_err());
-        assert_eq!(checked(&["R 1 0 0 a\t1\nR 2 0 2 a\t3\nR 2 1 0 b\t2\n"]), Ok(0));
+        assert!(checked(&["R 1 0 0 a\ta 1\nR 1 0 2 a\ta 3\nR 1 1 0 b\tb 2\n"]).is_err());
+        assert_eq!(checked(&["R 1 0 0 a\ta 1\nR 2 0 2 a\ta 3\nR 2 1 0 b\tb 2\n"]), Ok(0));
     }
 
     #[test]
     fn a_changed_byte_is_refused() {
-        assert!(checked(&["R 1 0 0 a\t1\nR 1 1 0 b\t9\nR 1 0 1 a\t3\n"]).is_err());
-        assert!(checked(&["R 1 0 0 a\t1\nR 1 1 0 b\t2\nR 1 0 1 a\t3\nR 2 1 0 b\tx\n"]).is_err());
+        assert!(checked(&["R 1 0 0 a\ta 1\nR 1 1 0 b\tb 9\nR 1 0 1 a\ta 3\n"]).is_err());
+        assert!(checked(&["R 1 0 0 a\ta 1\nR 1 1 0 b\tb 2\nR 1 0 1 a\ta 3\nR 2 1 0 b\tb x\n"]).is_err());
     }
 
     #[test]
     fn a_commit_that_the_next_owner_does_not_know_is_a_loss() {
-        let first = "R 1 0 0 a\t1\nC 1 0 1\nR 1 1 0 b\t2\n";
-        assert_eq!(checked(&[first, "R 1 0 1 a\t3\nC 1 0 2\n"]), Ok(0));
-        assert!(checked(&[first, "R 1 0 0 a\t1\nR 1 0 1 a\t3\nC 1 0 2\n"]).is_err());
+        let first = "R 1 0 0 a\ta 1\nC 1 0 1\nR 1 1 0 b\tb 2\n";
+        assert_eq!(checked(&[first, "R 1 0 1 a\ta 3\nC 1 0 2\n"]), Ok(0));
+        assert!(checked(&[first, "R 1 0 0 a\ta 1\nR 1 0 1 a\ta 3\nC 1 0 2\n"]).is_err());
     }
 }

@@ -1,10 +1,11 @@
-//! Real input, end to end: an access log of a million lines goes through every codec, is read by a group of three of which
-//! one is killed in the middle, and every line must come out, byte for byte, in order per key.
+//! Real input, end to end: an access log, a file of a million lines, goes through every codec, is read by a group of three
+//! of which one is killed in the middle, and every line must come out, byte for byte, in order per key.
 
 mod check;
 mod member;
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
@@ -44,15 +45,56 @@ pub fn run(table: &mut Table, size: Size) {
         Ok(target) => target,
         Err(reason) => return table.case("real input", "the broker starts", || Err(reason)),
     };
-    let log: Vec<(String, String)> = (0..size.lines).map(line).collect();
+    let log = match Log::write(size.lines) {
+        Ok(log) => log,
+        Err(reason) => return table.case("real input", "the log file is written", || Err(reason)),
+    };
     for codec in size.codecs {
         let what = format!("{} lines, {codec}, a group of three with one member killed", size.lines);
         table.case("real input", &what, || through(&target.bootstrap, codec, &log));
     }
 }
 
-/// One line of an access log, with the client's address as its key. The same for the same number.
-fn line(number: usize) -> (String, String) {
+/// An access log in a folder of its own.
+struct Log {
+    path: PathBuf,
+    lines: usize,
+    /// Of its lines and their keys, as they are sent.
+    bytes: usize,
+    _folder: tempfile::TempDir,
+}
+
+impl Log {
+    fn write(lines: usize) -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let path = folder.path().join("access.log");
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        let mut file = BufWriter::new(File::create(&path).map_err(failed)?);
+        let mut bytes = 0;
+        for number in 0..lines {
+            let text = line(number);
+            bytes += key_of(&text).len() + text.len();
+            writeln!(file, "{text}").map_err(failed)?;
+        }
+        file.flush().map_err(failed)?;
+        Ok(Self { path, lines, bytes, _folder: folder })
+    }
+
+    /// Its lines, read from the file one after the other.
+    fn read(&self) -> Result<impl Iterator<Item = Result<String, String>> + use<'_>, String> {
+        let failed = |e: std::io::Error| format!("{}: {e}", self.path.display());
+        let file = File::open(&self.path).map_err(failed)?;
+        Ok(BufReader::new(file).lines().map(move |line| line.map_err(failed)))
+    }
+}
+
+/// The address of the client stands first in a line; it is the key.
+fn key_of(line: &str) -> &str {
+    line.split_once(' ').map_or(line, |(address, _)| address)
+}
+
+/// One line of an access log. The same for the same number.
+fn line(number: usize) -> String {
     let mut state = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
     let mut draw = |below: u64| {
         state ^= state << 13;
@@ -64,19 +106,18 @@ fn line(number: usize) -> (String, String) {
     const AGENTS: [&str; 3] =
         ["curl/8.5.0", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0", "Go-http-client/2.0"];
     const STATUS: [u16; 6] = [200, 200, 200, 304, 404, 500];
-    let key = format!("10.{}.{}.{}", draw(4), draw(8), draw(32));
+    let address = format!("10.{}.{}.{}", draw(4), draw(8), draw(32));
     let (hour, minute, second) = (number / 3600 % 24, number / 60 % 60, number % 60);
-    let text = format!(
-        "{key} - - [21/Nov/2026:{hour:02}:{minute:02}:{second:02} +0000] \"GET {} HTTP/1.1\" {} {} \"-\" \"{}\" #{number}",
+    format!(
+        "{address} - - [21/Nov/2026:{hour:02}:{minute:02}:{second:02} +0000] \"GET {} HTTP/1.1\" {} {} \"-\" \"{}\" #{number}",
         PATHS[draw(6) as usize],
         STATUS[draw(6) as usize],
         draw(100_000),
         AGENTS[draw(3) as usize],
-    );
-    (key, text)
+    )
 }
 
-fn through(bootstrap: &str, codec: &str, log: &[(String, String)]) -> Result<String, String> {
+fn through(bootstrap: &str, codec: &str, log: &Log) -> Result<String, String> {
     let topic = format!("log-{codec}-{}", std::process::id());
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     create_topic(bootstrap, &topic, PARTITIONS as i32, &[])?;
@@ -84,7 +125,7 @@ fn through(bootstrap: &str, codec: &str, log: &[(String, String)]) -> Result<Str
     // The group reads while the lines are written, and catches up after one of its members was killed.
     let killed_after = std::thread::scope(|scope| {
         let producing = scope.spawn(|| produce(bootstrap, &topic, codec, log));
-        let killed_after = group.kill_one_after(log.len() / 10);
+        let killed_after = group.kill_one_after(log.lines / 10);
         let produced = producing.join().map_err(|_| "the producer panicked".to_owned())?;
         produced.and(killed_after)
     })?;
@@ -158,7 +199,7 @@ impl Group {
     }
 
     /// Waits until the members left have read everything, right.
-    fn read_out(&mut self, log: &[(String, String)]) -> Result<(), String> {
+    fn read_out(&mut self, log: &Log) -> Result<(), String> {
         let deadline = now() + DEADLINE;
         let mut quiet = [false; 3];
         loop {
@@ -170,7 +211,7 @@ impl Group {
                 continue;
             }
             quiet = [false; 3];
-            match check(&self.files, log)? {
+            match check(&self.files, log.read()?)? {
                 0 => return check_taken_over(&self.files, VICTIM),
                 missing if now() > deadline => return Err(format!("{missing} lines are missing")),
                 _ => {}
@@ -215,7 +256,7 @@ impl ProducerContext for Deliveries {
 }
 
 /// Sends all lines. An error unless all were acknowledged, and by their size on the wire compressed as was asked for.
-fn produce(bootstrap: &str, topic: &str, codec: &str, log: &[(String, String)]) -> Result<(), String> {
+fn produce(bootstrap: &str, topic: &str, codec: &str, log: &Log) -> Result<(), String> {
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("compression.type", codec)
@@ -225,8 +266,9 @@ fn produce(bootstrap: &str, topic: &str, codec: &str, log: &[(String, String)]) 
         .set("statistics.interval.ms", "100")
         .create_with_context(Deliveries::default())
         .map_err(|e: KafkaError| e.to_string())?;
-    for (key, text) in log {
-        let mut record = BaseRecord::to(topic).key(key).payload(text);
+    for text in log.read()? {
+        let text = text?;
+        let mut record = BaseRecord::to(topic).key(key_of(&text)).payload(&text);
         while let Err((error, back)) = producer.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error.to_string());
@@ -243,7 +285,7 @@ fn produce(bootstrap: &str, topic: &str, codec: &str, log: &[(String, String)]) 
     let deadline = now() + DEADLINE;
     let sent = loop {
         let (records, bytes) = *deliveries.sent.lock().unwrap_or_else(|e| e.into_inner());
-        if usize::try_from(records).is_ok_and(|records| records >= log.len()) {
+        if usize::try_from(records).is_ok_and(|records| records >= log.lines) {
             break bytes;
         }
         if now() > deadline {
@@ -251,8 +293,7 @@ fn produce(bootstrap: &str, topic: &str, codec: &str, log: &[(String, String)]) 
         }
         pause(Duration::from_millis(20));
     };
-    let plain: usize = log.iter().map(|(key, text)| key.len() + text.len()).sum();
-    check_size(codec, plain, usize::try_from(sent).unwrap_or(0))
+    check_size(codec, log.bytes, usize::try_from(sent).unwrap_or(0))
 }
 
 /// An access log shrinks to three quarters at most by any codec, and without one it grows by what frames it.
