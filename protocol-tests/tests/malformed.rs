@@ -407,7 +407,8 @@ async fn hundreds_of_thousands_of_repeated_fetch_partitions_stay_bounded() {
     let mut client = own.connect().await;
     client.send_bytes(&fetch_of_partitions(249_999)).await.expect("send");
     let answer = client.receive::<FetchRequest>(4, 1).await;
-    assert_eq!(answer.responses.iter().map(|topic| topic.partitions.len()).sum::<usize>(), 249_999);
+    let answered = answer.responses.iter().map(|topic| topic.partitions.len()).sum::<usize>();
+    assert_eq!(answered, 1, "it is one partition, however often it is named");
     stays_within(&own, before, 100, "250 k partitions").await;
     let sent = client.send_bytes(&fetch_of_partitions(250_000)).await;
     assert!(sent.is_err() || client.is_closed().await, "one more was taken");

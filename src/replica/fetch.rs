@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::Replicas;
@@ -285,11 +286,12 @@ impl Fetching {
         loop {
             while let Some(Cold { slot, answer, read }) = self.cold.pop_front() {
                 self.reading = Some(slot);
-                let answer = self.read_cold(answer, read).await;
+                let (answer, read) = self.read_cold(answer, read).await;
                 self.reading = None;
                 self.live().session.answer(slot, answer);
                 let carried = self.live().session.answered_bytes();
                 self.carried.set(carried);
+                drop(read);
             }
             if self.is_satisfied() || !self.may_wait() {
                 return;
@@ -307,24 +309,32 @@ impl Fetching {
         }
     }
 
-    async fn read_cold(&self, mut answer: Answer, read: ColdRead) -> Answer {
+    /// Reads files for an answer. What it takes is counted beforehand, for many may be read before one is looked at, and
+    /// until the answer as a whole is counted.
+    async fn read_cold(&self, mut answer: Answer, read: ColdRead) -> (Answer, Option<Carried>) {
         let permit = Arc::clone(&self.replicas.cold_reads).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         // Asked again: others may have taken much since this read was planned.
-        let read = read.at_most(self.replicas.answer_share());
+        let share = self.replicas.answer_share().min(self.limits.max_bytes);
+        let mut carried = self.replicas.begin_answer();
+        carried.set(share);
+        let read = read.at_most(share);
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            read.run()
+            read.run().map(|batches| {
+                carried.set(batches.iter().map(Bytes::len).sum());
+                (batches, carried)
+            })
         });
         match read.await.map_err(StoreError::from).and_then(|read| read) {
-            Ok(batches) => {
+            Ok((batches, carried)) => {
                 answer.cut = batches.is_empty();
                 answer.records = batches;
-                answer
+                (answer, Some(carried))
             }
             Err(error) => {
                 tracing::error!(%error, "a fetch could not read");
-                Answer::error(ErrorCode::KAFKA_STORAGE_ERROR)
+                (Answer::error(ErrorCode::KAFKA_STORAGE_ERROR), None)
             }
         }
     }
