@@ -44,7 +44,7 @@ async fn a_flood_with_acks_0_takes_no_more_memory_than_the_store_has_in_hand() {
     let mut client = own.connect().await;
     let topic = create_topic(&mut client, 1, &[]).await;
     let before = own.peak_kib().expect("its memory");
-    // 1 GiB, and half of it may be in memory: three memtables, the tail, the commit queue.
+    // 1 GiB, and a part of it may be in memory: three memtables, the tail, the commit queue.
     flood(&mut client, &topic, 2_048).await;
     let grown = own.peak_kib().expect("its memory") - before;
     assert!(grown < 512 * MIB, "memory grew by {} MiB", grown / MIB);

@@ -1,8 +1,8 @@
 //! Pure. Whether the metadata and the log directory that a start finds belong together.
 //!
 //! Both are directories that an operator mounts, copies and restores. Metadata that do not know the topics of a log
-//! directory would have all its records deleted; an empty log directory under metadata that know topics would serve them
-//! as empty, from offset 0. Each is refused with a sentence before anything is written.
+//! directory would serve nobody its records; an empty log directory under metadata that know topics would serve them as
+//! empty, from offset 0. Each is refused with a sentence before the metadata get another record.
 
 use std::path::Path;
 
@@ -24,8 +24,8 @@ pub struct Found<'a> {
     pub version: Option<u64>,
 }
 
-/// Refuses metadata by which the records of the log directory would be deleted. Before the metadata are added to: a
-/// start that is tried again and again must not make old ones look new.
+/// Refuses metadata that are not those of the log directory, or older than it. Before the quorum starts, which adds an
+/// entry: a start that is tried again and again must not make old metadata look new.
 pub fn check_metadata(log: &Identity, found: &Found<'_>) -> Result<(), StoreError> {
     let (dir, metadata, held) = (log.dir.display(), found.dir.display(), log.replicas);
     let remedy = format!(
@@ -35,18 +35,18 @@ pub fn check_metadata(log: &Identity, found: &Found<'_>) -> Result<(), StoreErro
     match log.metadata {
         Some(mark) if mark.metadata != found.id && held > 0 => Err(StoreError::new(format!(
             "the log directory {dir} belongs to other metadata than those in {metadata}: its {held} partitions are \
-             unknown to them, and their records would have been deleted; {remedy}"
+             unknown to them, and nobody would have been served their records; {remedy}"
         ))),
         Some(mark) if mark.metadata == found.id && found.version < Some(mark.version) => Err(StoreError::new(format!(
-            "the metadata in {metadata} are older than the log directory {dir}: they end at version {}, and its {held} \
-             partitions were last changed by version {}: the records of topics made since would have been deleted, and \
-             topics deleted since would have come back empty; {remedy}",
+            "the metadata in {metadata} are older than the log directory {dir}: they end at version {}, and it \
+             has seen version {}: topics made since would have been unknown, topics deleted since would have come back \
+             empty, and producer ids would have been given twice; {remedy}",
             found.version.map_or_else(|| "none".to_owned(), |version| version.to_string()),
             mark.version
         ))),
         None if found.version.is_none() && held > 0 => Err(StoreError::new(format!(
             "the metadata in {metadata} are new, but the log directory {dir} holds {held} partitions: their topics are \
-             unknown now, and their records would have been lost; {remedy}"
+             unknown now, and nobody would have been served their records; {remedy}"
         ))),
         _ => Ok(()),
     }

@@ -120,8 +120,6 @@ pub struct Fetching {
     sessions: Arc<FetchSessions>,
     replicas: Arc<Replicas>,
     limits: Limits,
-    /// What it may carry as things stand: less than its limit where much is unsent.
-    most: usize,
     kind: Kind,
     live: Option<Box<LiveSession>>,
     cold: VecDeque<Cold>,
@@ -190,7 +188,6 @@ impl FetchSessions {
         let (sessions, replicas) = (Arc::clone(self), Arc::clone(replicas));
         Fetching {
             carried: replicas.begin_answer(),
-            most: limits.max_bytes,
             sessions,
             replicas,
             limits,
@@ -237,7 +234,6 @@ impl Fetching {
         let full = !matches!(self.kind, Kind::Incremental(_));
         let replicas = Arc::clone(&self.replicas);
         let most = self.limits.max_bytes.min(replicas.answer_share());
-        self.most = most;
         // What is still to be read from files has its room already.
         let mut reserved = 0;
         let live = self.live.as_mut().expect("a fetch has its session until it is answered");
@@ -275,7 +271,7 @@ impl Fetching {
     fn is_satisfied(&self) -> bool {
         let Some(live) = &self.live else { return true };
         let session = &live.session;
-        session.answered_bytes() >= self.limits.min_bytes.min(self.most)
+        session.answered_bytes() >= self.limits.min_bytes
             || session.must_respond()
             || session.is_empty()
             || env::tick() >= self.limits.deadline
@@ -328,8 +324,7 @@ impl Fetching {
         });
         match read.await.map_err(StoreError::from).and_then(|read| read) {
             Ok((batches, carried)) => {
-                answer.cut = batches.is_empty();
-                answer.records = batches;
+                answer.fill(batches);
                 (answer, Some(carried))
             }
             Err(error) => {

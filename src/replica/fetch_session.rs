@@ -19,6 +19,7 @@ pub use cache::{NewSession, SessionCache};
 
 use crate::error::ErrorCode;
 use crate::types::{LeaderEpoch, Offset, TopicId};
+use crate::wire::batch::BatchHeader;
 
 /// The session id of a fetch without a session.
 pub const NO_SESSION: i32 = 0;
@@ -82,11 +83,17 @@ pub struct Answer {
     pub diverging: Option<(LeaderEpoch, Offset)>,
     /// Whole batches, uncopied.
     pub records: SmallVec<[Bytes; 4]>,
-    /// There is more to read at the fetch offset, but the limits left no room for it.
+    /// There is more to read below the high watermark, but the limits left no room for it.
     pub cut: bool,
 }
 
 impl Answer {
+    /// Takes what was read below the high watermark.
+    pub fn fill(&mut self, batches: SmallVec<[Bytes; 4]>) {
+        self.cut = batches.last().is_none_or(|last| end_of(last) < self.high_watermark);
+        self.records = batches;
+    }
+
     /// An error and nothing else.
     pub fn error(error: ErrorCode) -> Self {
         Self {
@@ -314,6 +321,7 @@ impl Session {
 
     /// The limits left no room to look at this one: it is first next time.
     pub fn defer(&mut self, slot: u32) {
+        self.urgent = true;
         if !std::mem::replace(&mut self.cached(slot).pending, true) {
             self.pending.push_front(slot);
         }
@@ -333,8 +341,9 @@ impl Session {
         let cached = self.cached(slot);
         let was_known = std::mem::replace(&mut cached.known, known);
         let urgent = answer.diverging.is_some() || (answer.error.is_error() && (known || was_known));
+        let cut = answer.cut;
         cached.answer = Some(answer);
-        self.urgent |= urgent;
+        self.urgent |= urgent || cut;
         self.answered.push(slot);
     }
 
@@ -385,8 +394,8 @@ impl Session {
         self.known = false;
     }
 
-    /// True when waiting any longer makes no sense whatever the bytes: an error of a log, a diverging epoch, or none
-    /// of the partitions known at all. A partition that stays unknown beside known ones is told when the wait is over,
+    /// True when waiting any longer makes no sense whatever the bytes: an error of a log, a diverging epoch, no room for
+    /// what there is, or none of the partitions known at all. A partition that stays unknown beside known ones is told when the wait is over,
     /// as Kafka does (KafkaApis.handleFetchRequest): its fetcher would come back at once, again and again.
     pub fn must_respond(&self) -> bool {
         self.urgent || (!self.known && !self.answered.is_empty() && self.answered.len() >= self.len)
@@ -395,6 +404,16 @@ impl Session {
     fn cached(&mut self, slot: u32) -> &mut Cached {
         self.slots[slot as usize].as_mut().expect("a slot in use")
     }
+}
+
+/// Where the last of these batches ends, exclusive.
+fn end_of(mut batches: &[u8]) -> Offset {
+    let mut end = Offset::UNKNOWN;
+    while let Some(header) = BatchHeader::parse(batches) {
+        end = header.end_offset();
+        batches = batches.get(header.size()..).unwrap_or_default();
+    }
+    end
 }
 
 /// Errors of metadata rather than of a log.

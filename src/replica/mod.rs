@@ -231,7 +231,10 @@ impl Replicas {
         }
         let changes = image.topics_since(&installed.image);
         self.drop_topics(&mut installed, &changes.gone, image.version);
-        self.make_replicas(&mut installed, &changes.new, image.version);
+        let made = self.make_replicas(&mut installed, &changes.new, image.version);
+        if !made && changes.gone.is_empty() && self.store.is_noted() {
+            self.note(image);
+        }
         let mut tables = Tables::clone(&self.tables.load());
         for topic in changes.new.iter().chain(&changes.changed) {
             let topic = Arc::new(self.host(&installed, tables.by_id.get(&topic.id), topic));
@@ -271,47 +274,54 @@ impl Replicas {
 
     /// What the store has and no topic of the first image.
     ///
-    /// Kafka renames such logs to `-stray` and leaves them to the operator (LogManager.loadLog): its log directory knows
-    /// the cluster, but not how new the metadata were by which its logs were made. Here the directory has noted that, and
-    /// the metadata's own id; the controller has refused to start with others or older ones (`controller/origin.rs`). So
-    /// these metadata knew the topic once and know it no more: it was deleted, and a crash cut the deletion of its records
-    /// short. In a directory that has no such note yet, because only older versions have used it, nothing is known and
-    /// nothing is dropped.
+    /// Those whose deletion had begun, a crash left: they go. The others stay, for metadata that do not know a topic may be
+    /// the wrong ones: Kafka renames such logs to `-stray` and leaves them to the operator too (LogManager.loadLog).
     fn judge_strays(&self, installed: &mut Installed, image: &MetadataImage) {
         let is_stray = |id: TopicId| image.topic_by_id(id).is_none();
         let strays: Vec<_> = installed.replicas.extract_if(|(id, _), _| is_stray(*id)).collect();
-        let topics: BTreeSet<TopicId> = strays.iter().map(|((id, _), _)| *id).collect();
-        let topics = topics.iter().map(TopicId::to_string).collect::<Vec<_>>().join(", ");
-        let (count, dir) = (strays.len(), self.store.dir().display());
-        if self.store.is_noted() {
-            if count > 0 {
-                tracing::warn!(
-                    "dropping {count} partitions in {dir} whose deletion a stop cut short, of topics {topics}"
-                );
-                let strays: Vec<ReplicaId> = strays.into_iter().map(|(_, replica)| replica).collect();
-                self.delete(&strays, image.version);
-            }
-        } else if count > 0 {
+        let deleting = self.store.was_deleting().unwrap_or_else(|error| {
+            tracing::error!(%error, "which partitions were being deleted is not known: they stay");
+            BTreeSet::new()
+        });
+        let (gone, kept): (Vec<_>, Vec<_>) = strays.into_iter().partition(|(_, replica)| deleting.contains(replica));
+        let dir = self.store.dir().display();
+        if !gone.is_empty() {
+            tracing::warn!(topics = topics_of(&gone), "{} partitions in {dir} were being deleted: they go", gone.len());
+            let gone: Vec<ReplicaId> = gone.iter().map(|(_, replica)| *replica).collect();
+            self.delete(&gone, image.version);
+        }
+        if !kept.is_empty() {
             tracing::warn!(
-                "{count} partitions in {dir} are of topics that the metadata do not know: {topics}. An older version has \
-                 not noted whether these are the metadata that they belong to, so their records stay"
+                topics = topics_of(&kept),
+                "the metadata do not know {} partitions in {dir}: their records stay, and nobody is served them",
+                kept.len()
             );
-        } else if let Err(error) = self.store.note_metadata(image.version) {
+        } else if !self.store.is_noted() {
+            self.note(image);
+        }
+    }
+
+    /// Notes how new the metadata are, so that older ones are refused.
+    fn note(&self, image: &MetadataImage) {
+        if let Err(error) = self.store.note_metadata(image.version) {
             tracing::error!(%error, "which metadata the log directory belongs to could not be noted");
         }
     }
 
-    /// Makes the store's replicas of all new topics, in one write. What cannot be made is offline.
-    fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>], version: u64) {
+    /// Makes the store's replicas of all new topics, in one write. What cannot be made is offline. True when some were
+    /// missing.
+    fn make_replicas(&self, installed: &mut Installed, topics: &[Arc<TopicImage>], version: u64) -> bool {
         let node = self.config.node_id;
         let wanted = topics.iter().flat_map(|topic| topic.held_by(node).map(|index| (topic.id, index)));
         let missing: Vec<_> = wanted.filter(|key| !installed.replicas.contains_key(key)).collect();
+        let some = !missing.is_empty();
         match self.store.create_replicas(&missing, version) {
             Ok(made) => installed.replicas.extend(missing.into_iter().zip(made)),
             Err(error) => {
                 tracing::error!(%error, partitions = missing.len(), "replicas could not be made: they are offline")
             }
         }
+        some
     }
 
     /// A topic as its image says, with the partitions that were there before.
@@ -485,6 +495,12 @@ impl From<tokio::task::JoinError> for StoreError {
     fn from(error: tokio::task::JoinError) -> Self {
         Self::new(format!("a read failed: {error}"))
     }
+}
+
+/// The topics of these replicas, for a line of the log.
+fn topics_of(replicas: &[((TopicId, i32), ReplicaId)]) -> String {
+    let topics: BTreeSet<TopicId> = replicas.iter().map(|((id, _), _)| *id).collect();
+    topics.iter().map(TopicId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -52,9 +52,12 @@ enum Slot {
 /// The answers of one connection that have not left.
 pub struct Output {
     slots: VecDeque<Slot>,
-    pieces: VecDeque<Bytes>,
+    /// Each with the size that it had: its memory stays until the last byte has left.
+    pieces: VecDeque<(Bytes, usize)>,
     /// Bytes in `pieces`.
     leaving: usize,
+    /// Bytes of memory that `pieces` keep.
+    kept: usize,
     /// Bytes in ready slots.
     ready: usize,
     barrier: bool,
@@ -66,19 +69,28 @@ impl Output {
     /// Nothing is owed.
     pub fn new(unsent: &Arc<Unsent>) -> Self {
         let (slots, pieces) = (VecDeque::new(), VecDeque::new());
-        Self { slots, pieces, leaving: 0, ready: 0, barrier: false, carried: Carried::new(unsent) }
+        Self { slots, pieces, leaving: 0, kept: 0, ready: 0, barrier: false, carried: Carried::new(unsent) }
     }
 
     /// The peer takes nothing more: nothing is owed.
     pub fn give_up(&mut self) {
-        (self.leaving, self.ready, self.barrier) = (0, 0, false);
+        (self.leaving, self.kept, self.ready, self.barrier) = (0, 0, 0, false);
         self.slots.clear();
         self.pieces.clear();
         self.count();
     }
 
     fn count(&mut self) {
-        self.carried.set(self.leaving + self.ready);
+        self.carried.set(self.kept + self.ready);
+    }
+
+    fn leave(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.leaving += piece.len();
+            self.kept += piece.len();
+            let size = piece.len();
+            self.pieces.push_back((piece, size));
+        }
     }
 
     /// True when another request may be started.
@@ -133,7 +145,7 @@ impl Output {
                     let Poll::Ready(frame) = answer.poll_unpin(cx) else { return };
                     self.ready += frame.size();
                     *slot = Slot::Ready(*asked, frame);
-                    self.carried.set(self.leaving + self.ready);
+                    self.carried.set(self.kept + self.ready);
                 }
                 Slot::Silent(done) => {
                     if done.poll_unpin(cx).is_pending() {
@@ -145,9 +157,8 @@ impl Output {
             let size = frame.size();
             let head = response_head(asked.api_key, asked.correlation_id, asked.flexible, size);
             self.ready -= size;
-            self.leaving += head.len() + size;
-            self.pieces.push_back(head);
-            self.pieces.extend(frame.0.into_iter().filter(|piece| !piece.is_empty()));
+            self.leave(head);
+            frame.0.into_iter().for_each(|piece| self.leave(piece));
             answered(asked);
         }
         self.barrier = false;
@@ -157,7 +168,7 @@ impl Output {
     pub fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); PIECES];
         let count = self.pieces.len().min(PIECES);
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+        for (slice, (piece, _)) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);
         }
         let written = ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..count]))?;
@@ -165,16 +176,17 @@ impl Output {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.leaving -= written;
-        self.count();
         let mut left = written;
-        while let Some(piece) = self.pieces.front_mut() {
+        while let Some((piece, size)) = self.pieces.front_mut() {
             if piece.len() > left {
                 piece.advance(left);
                 break;
             }
             left -= piece.len();
+            self.kept -= *size;
             self.pieces.pop_front();
         }
+        self.count();
         Poll::Ready(Ok(written))
     }
 }

@@ -30,8 +30,9 @@ pub const COMPACTED: &str = "compacted";
 /// Facts of this broker and directory.
 pub const LOCAL: &str = "local";
 
-/// Unflushed generations that may wait while the open one fills: what a disk may be late by, in memory.
-const UNFLUSHED_MAX: u64 = 4;
+/// Unflushed generations that may wait while the open one fills: with it, at most three memtables. More than three, and
+/// RocksDB itself makes a switch of memtables wait long before they are full.
+pub const UNFLUSHED_MAX: u64 = 2;
 /// Rows are few: a memtable of them is small.
 const ROWS_MEMTABLE: usize = 8 << 20;
 

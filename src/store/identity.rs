@@ -1,15 +1,16 @@
 //! Who a log directory belongs to: a node, a cluster, and the metadata that know its topics.
 //!
-//! Records without their metadata are only bytes: what no topic of the image owns would be deleted. So the directory
-//! notes which metadata its replicas were made by, and how new those were, in the commit that makes or deletes replicas.
+//! Records without their metadata are only bytes that nobody is served. So the directory notes which metadata its replicas
+//! were made by, and how new those are: in the commit that makes or deletes replicas, and whenever they change.
 //! A start compares before it changes anything (see `controller/origin.rs`).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
-use super::{Store, directory, recover};
+use super::{ReplicaId, Store, directory, recover};
 use crate::error::StoreError;
 use crate::types::NodeId;
 
@@ -18,7 +19,7 @@ use crate::types::NodeId;
 pub struct MetadataMark {
     /// The id that the metadata directory drew when it was first used.
     pub metadata: Uuid,
-    /// The version of the newest image that made or deleted replicas here.
+    /// The version of the newest image that was installed here.
     pub version: u64,
 }
 
@@ -79,8 +80,18 @@ impl Store {
         self.put_local(vec![(recover::NODE_ID, node_id.to_string()), (recover::CLUSTER_ID, cluster_id.to_owned())])
     }
 
-    /// True when the directory has noted the metadata of [`Store::put_identity`] as its own: then a replica whose topic
-    /// they do not know was being deleted.
+    /// Notes that these replicas are to go, synced.
+    pub fn note_deletion(&self, replicas: &[ReplicaId]) -> Result<(), StoreError> {
+        let numbers: Vec<String> = replicas.iter().map(|replica| replica.0.to_string()).collect();
+        self.put_local(vec![(recover::DELETING, numbers.join(" "))])
+    }
+
+    /// The replicas that were being deleted last: those of them that are still there, a stop left.
+    pub fn was_deleting(&self) -> Result<BTreeSet<ReplicaId>, StoreError> {
+        recover::read_deleting(&self.shared.database)
+    }
+
+    /// True when the directory has noted the metadata of [`Store::put_identity`] as its own.
     pub fn is_noted(&self) -> bool {
         self.shared.noted.load(Ordering::Acquire)
     }

@@ -274,8 +274,12 @@ impl Store {
     }
 
     /// Forgets replicas and everything in them, as an image of that version says. Waits for it. Their disk space returns
-    /// a little later.
+    /// a little later. That they go is noted before the first is gone ([`Store::was_deleting`]).
     pub fn delete_replicas(&self, replicas: &[ReplicaId], version: u64) -> Result<(), StoreError> {
+        if replicas.is_empty() {
+            return Ok(());
+        }
+        self.note_deletion(replicas)?;
         for &replica in replicas {
             self.ask(|answer| Operation::Delete { replica, version, answer })?;
         }

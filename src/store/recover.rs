@@ -7,13 +7,13 @@
 //! recovery stopped early. The kernel's boot id tells the death of a process (loses nothing that the kernel had) from
 //! the death of the machine (an unsynced suffix may be gone).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rocksdb::{ReadOptions, WriteOptions};
 
 use super::commit::{Commit, Generations};
-use super::families::{Database, LOCAL, META};
+use super::families::{Database, LOCAL, META, UNFLUSHED_MAX};
 use super::keys::{self, Generation, ReplicaId};
 use super::read::Recounted;
 use super::replica::Replica;
@@ -47,15 +47,18 @@ pub const TOLD: &str = "told";
 pub const NEXT_REPLICA: &str = "next.replica";
 /// `local`: the open generation.
 pub const GENERATION: &str = "generation";
+/// `local`: the replicas that were being deleted last, as numbers with blanks between them.
+pub const DELETING: &str = "deleting";
 /// `local`: how the last run ended.
 pub const STOPPED: &str = "stopped";
 /// The last run closed the store.
 pub const CLEAN: &str = "clean";
 const RUNNING: &str = "running";
 
-/// Generations before the open one that may not have been flushed: one that was being flushed and one that waited, and
-/// one whose flush the rows' sync had not followed yet.
-const UNFLUSHED_GENERATIONS: Generation = 3;
+/// Generations before the open one that may not have been flushed: those that wait or are being flushed, and one whose
+/// flush the rows' sync had not followed yet.
+#[expect(clippy::cast_possible_truncation, reason = "a few")]
+const UNFLUSHED_GENERATIONS: Generation = UNFLUSHED_MAX as Generation + 1;
 
 /// Everything that a start knows.
 pub struct Found {
@@ -171,6 +174,13 @@ pub fn read_owner(database: &Database) -> Result<Owner, StoreError> {
         directory_id: number(database, DIRECTORY_ID)?.ok_or_else(|| unreadable(database, DIRECTORY_ID))?,
         metadata,
     })
+}
+
+/// The replicas that were being deleted last.
+pub fn read_deleting(database: &Database) -> Result<BTreeSet<ReplicaId>, StoreError> {
+    let numbers = local(database, DELETING)?.unwrap_or_default();
+    let replicas: Result<_, _> = numbers.split_whitespace().map(|number| number.parse().map(ReplicaId)).collect();
+    replicas.map_err(|_| unreadable(database, DELETING))
 }
 
 fn check_format(database: &Database) -> Result<(), StoreError> {

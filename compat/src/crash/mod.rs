@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     /// The most that one table of a generation has.
-    const GENERATION: u64 = 96 << 20;
+    const GENERATION: u64 = 48 << 20;
 
     #[test]
     fn a_store_that_frees_only_the_files_that_were_waited_for_is_caught_at_either_size() {

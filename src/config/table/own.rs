@@ -22,5 +22,5 @@ keys! {
     "ottla.tail.cache.bytes" Long "67108864" [AtLeast(0.0)] Medium ReadOnly Honoured
         "How much memory holds the newest batches for consumers that keep up.";
     "ottla.unsent.max.bytes" Long "268435456" [AtLeast(1.0)] Medium ReadOnly Honoured
-        "How much memory answers may take that consumers have not read yet, all together: as it runs short, fetches carry less.";
+        "About how much memory the answers may take, all together, that peers have not read: as it runs short, a fetch carries less, at least a batch or 64 KiB.";
 }

@@ -303,8 +303,7 @@ impl State {
         }
         match self.log.read(at.offset, high_watermark, at.max_bytes, at.min_one) {
             Read::Batches(batches) => {
-                answer.cut = batches.is_empty();
-                answer.records = batches;
+                answer.fill(batches);
                 Ok(FetchRead::Done(answer))
             }
             Read::Cold(cold) => Ok(FetchRead::Cold(answer, cold)),
