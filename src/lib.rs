@@ -29,7 +29,8 @@
 //!    [`error::ErrorCode`] in its place; broken framing ([`error::Disconnect`]) closes that connection; the disk's failure
 //!    ([`error::StoreError`]) answers KAFKA_STORAGE_ERROR. A write or sync that failed takes the store and its partitions
 //!    offline for good. A read that failed, or found damage, is an error of that fetch, lookup or retention check alone: what
-//!    else the partition has can still be read and appended to. Our own mistake is an `assert!`.
+//!    else the partition has can still be read and appended to. A log that cannot be opened at a start is offline, it alone.
+//!    Our own mistake is an `assert!`.
 //! 5. Leader, ISR and epochs change only by installing a metadata image. Metadata records are outcomes; `apply` folds them
 //!    and decides nothing.
 //! 6. Record bytes are never re-encoded: a consumer gets what the producer sent, but for base offset, leader epoch and, under
