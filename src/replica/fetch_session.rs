@@ -205,6 +205,8 @@ pub struct Session {
     len: usize,
     /// An answer since the last response that ends the wait.
     urgent: bool,
+    /// The limits left no room for all there is.
+    cut: bool,
     /// An answer since the last response that does not say "unknown".
     known: bool,
 }
@@ -222,6 +224,7 @@ impl Session {
             answered_bytes: 0,
             len: 0,
             urgent: false,
+            cut: false,
             known: false,
         }
     }
@@ -321,7 +324,7 @@ impl Session {
 
     /// The limits left no room to look at this one: it is first next time.
     pub fn defer(&mut self, slot: u32) {
-        self.urgent = true;
+        self.cut = true;
         if !std::mem::replace(&mut self.cached(slot).pending, true) {
             self.pending.push_front(slot);
         }
@@ -343,7 +346,8 @@ impl Session {
         let urgent = answer.diverging.is_some() || (answer.error.is_error() && (known || was_known));
         let cut = answer.cut;
         cached.answer = Some(answer);
-        self.urgent |= urgent || cut;
+        self.urgent |= urgent;
+        self.cut |= cut;
         self.answered.push(slot);
     }
 
@@ -391,6 +395,7 @@ impl Session {
     fn clear_round(&mut self) {
         self.answered_bytes = 0;
         self.urgent = false;
+        self.cut = false;
         self.known = false;
     }
 
@@ -398,7 +403,8 @@ impl Session {
     /// what there is, or none of the partitions known at all. A partition that stays unknown beside known ones is told when the wait is over,
     /// as Kafka does (KafkaApis.handleFetchRequest): its fetcher would come back at once, again and again.
     pub fn must_respond(&self) -> bool {
-        self.urgent || (!self.known && !self.answered.is_empty() && self.answered.len() >= self.len)
+        let is_full = self.cut && self.answered_bytes > 0;
+        self.urgent || is_full || (!self.known && !self.answered.is_empty() && self.answered.len() >= self.len)
     }
 
     fn cached(&mut self, slot: u32) -> &mut Cached {
@@ -411,7 +417,8 @@ fn end_of(mut batches: &[u8]) -> Offset {
     let mut end = Offset::UNKNOWN;
     while let Some(header) = BatchHeader::parse(batches) {
         end = header.end_offset();
-        batches = batches.get(header.size()..).unwrap_or_default();
+        // A length that is absurd ends it.
+        batches = batches.get(header.size()..).filter(|_| header.size() > 0).unwrap_or_default();
     }
     end
 }

@@ -123,6 +123,8 @@ struct Tables {
 #[derive(Default)]
 struct Installed {
     started: bool,
+    /// There are replicas of topics that the metadata do not know: perhaps they are the wrong metadata.
+    strays: bool,
     image: Arc<MetadataImage>,
     replicas: HashMap<(TopicId, i32), ReplicaId>,
 }
@@ -232,7 +234,8 @@ impl Replicas {
         let changes = image.topics_since(&installed.image);
         self.drop_topics(&mut installed, &changes.gone, image.version);
         let made = self.make_replicas(&mut installed, &changes.new, image.version);
-        if !made && changes.gone.is_empty() && self.store.is_noted() {
+        // Wrong metadata must not make the right ones look old.
+        if !made && changes.gone.is_empty() && !installed.strays && self.store.is_noted() {
             self.note(image);
         }
         let mut tables = Tables::clone(&self.tables.load());
@@ -290,7 +293,8 @@ impl Replicas {
             let gone: Vec<ReplicaId> = gone.iter().map(|(_, replica)| *replica).collect();
             self.delete(&gone, image.version);
         }
-        if !kept.is_empty() {
+        installed.strays = !kept.is_empty();
+        if installed.strays {
             tracing::warn!(
                 topics = topics_of(&kept),
                 "the metadata do not know {} partitions in {dir}: their records stay, and nobody is served them",

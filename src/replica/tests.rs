@@ -239,6 +239,23 @@ async fn a_fetch_waits_for_as_many_bytes_as_it_asked_for() {
 }
 
 #[tokio::test]
+async fn a_fetch_whose_limit_lets_no_more_through_does_not_wait_for_more() {
+    let (_dir, house) = house();
+    let one = batch(&["a"]).bytes.len();
+    append(&house.partition(0), batch(&["a"])).await;
+    append(&house.partition(0), batch(&["b"])).await;
+    // It waits for as much as it may carry of the partition, which is not a whole number of batches.
+    let mut fetching = house.sessions.full(&house.replicas, false, false, limits(2 * one - 1));
+    let most = i32::try_from(2 * one - 1).unwrap();
+    fetching.want(TopicRef::Name("t"), 0, Wanted { max_bytes: most, ..wanted(0) });
+    assert!(fetching.look(), "there is more than fits");
+    assert_eq!(only(&fetching.finish()), (0, ErrorCode::NONE, vec![0]));
+    // All there is, and less than it waits for: it waits.
+    let mut fetching = house.full(2 * one + 1, &[0], false);
+    assert!(!fetching.look());
+}
+
+#[tokio::test]
 async fn a_session_answers_only_what_is_new() {
     let (_dir, house) = house();
     let mut first = house.full(0, &[0, 1, 2], true);
@@ -445,7 +462,7 @@ async fn a_start_finds_its_partitions_again_and_drops_only_what_was_being_delete
         house.create("unknown", 9, 1);
         append(&house.partition(1), batch(&["a", "b"])).await;
         house.replicas.checkpoint(true);
-        // A stop between the two, as a crash would leave it: the deletion of both was noted, one is gone.
+        // As a crash would leave it: the deletion was noted, and nothing is gone yet.
         let replicas = house.store.replicas();
         let going: Vec<_> = replicas.iter().filter(|row| row.topic == topic_id(8)).map(|row| row.replica).collect();
         house.store.note_deletion(&going).unwrap();
@@ -459,6 +476,10 @@ async fn a_start_finds_its_partitions_again_and_drops_only_what_was_being_delete
     let mut left: Vec<_> = house.store.replicas().iter().map(|row| row.topic).collect();
     left.sort();
     assert_eq!(left, [7, 7, 9].map(topic_id), "metadata that do not know a topic may be the wrong ones");
+    let mark = house.store.identity().unwrap().metadata;
+    let image = Arc::clone(&house.replicas.installed.lock().image);
+    house.replicas.install(&Arc::new(apply(&image, 1_000, &[])));
+    assert_eq!(house.store.identity().unwrap().metadata, mark, "and must not make the right ones look old");
     let partition = house.partition(1);
     assert_eq!((partition.high_watermark(), partition.log_end_offset()), (Offset(2), Offset(2)));
     assert_eq!(append(&partition, batch(&["c"])).await, 2);
