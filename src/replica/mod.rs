@@ -271,7 +271,7 @@ impl Replicas {
 
     fn delete(&self, replicas: &[ReplicaId], version: u64) {
         if let Err(error) = self.store.delete_replicas(replicas, version) {
-            tracing::error!(%error, "replicas of deleted topics could not be dropped; the next start tries again");
+            tracing::error!(%error, "replicas of deleted topics could not be dropped; the next start goes on with those that were noted");
         }
     }
 
